@@ -1,0 +1,26 @@
+/** An application message: what a publisher said, independent of any connection. Immutable and shared by all receivers. */
+
+import type { QoS } from "./packet.ts";
+import type { Topic } from "./topic.ts";
+
+export interface Message {
+	readonly topic: Topic;
+	/** Owned by the message: nobody writes to it. */
+	readonly payload: Uint8Array;
+	/** QoS of the publication; each delivery has the minimum of this and the granted QoS [MQTT-3.8.4-8]. */
+	readonly qos: QoS;
+	/** RETAIN of the publication. */
+	readonly retain: boolean;
+	/** Property bytes to forward as they are, see `packet.ts`. */
+	readonly forwarded: Uint8Array;
+	/** Wall-clock deadline of the Message Expiry Interval in ms since 1970; `Infinity` when there is none. */
+	readonly expiresAtMs: number;
+	/** Client id of the publisher (for No Local); empty for messages of the broker itself. */
+	readonly publisher: string;
+}
+
+/** Message Expiry Interval to forward, in seconds, reduced by the waiting time [MQTT-3.3.2-6]; `undefined` when there is none. */
+export function remainingExpirySeconds(message: Message, nowMs: number): number | undefined {
+	if (message.expiresAtMs === Number.POSITIVE_INFINITY) return undefined;
+	return Math.max(0, Math.ceil((message.expiresAtMs - nowMs) / 1000));
+}

@@ -1,0 +1,250 @@
+/**
+ * The store: everything that outlives a connection or a process. Sessions, subscriptions, logs of messages with cursors,
+ * reserved packet ids, retained messages, wills and deadlines.
+ *
+ * Each method is one promise of atomicity: when its promise resolves, all that it says is stored (P2) and will be there
+ * after a crash; when it rejects, the caller must assume nothing and must not acknowledge. Calls take effect in the order
+ * in which they are made. Time is always an argument. No connection, transaction or key of an implementation shows here.
+ *
+ * **Logs.** A QoS ≥ 1 message is appended once to each *log* that it matches, however many sessions read it. A log exists
+ * for every filter with at least one persistent subscription of granted QoS ≥ 1 (the log's name is the filter), and for
+ * every share group (its name is the whole `$share/{name}/{filter}`). Entries of a log are numbered densely from 1: a
+ * reader that sees a jump knows how many entries were trimmed before it came.
+ * A session is a set of *cursors*, one per log it subscribes to, and a few in-flight records.
+ */
+
+import type { Message } from "../mqtt/message.ts";
+import type { QoS } from "../mqtt/packet.ts";
+
+/** `0xffffffff`: the session never expires. */
+export const NEVER_EXPIRES = 0xffffffff;
+
+/** A session as its present owner names it. `epoch` is the fencing token: a write with an old one is refused as `fenced`. */
+export interface SessionRef {
+	readonly clientId: string;
+	readonly epoch: string;
+}
+
+/** What the options of a subscription are, as granted. */
+export interface SubscriptionOptions {
+	/** As the client wrote it, with `$share/{name}/` where shared. */
+	readonly filter: string;
+	/** Granted QoS. */
+	readonly qos: QoS;
+	readonly noLocal: boolean;
+	readonly retainAsPublished: boolean;
+	readonly retainHandling: 0 | 1 | 2;
+	/** Subscription Identifier; 0 for none. */
+	readonly subscriptionId: number;
+}
+
+/** A stored subscription: its options and how far its session has come in the log. */
+export interface StoredSubscription extends SubscriptionOptions {
+	/** Last sequence number that the session has taken from the log; 0 where there is no log (QoS 0) or for a share group. */
+	readonly cursor: number;
+}
+
+/** A delivery under way: its packet id is in use, and after a reconnect it is sent again under the same id [MQTT-4.4.0-1]. */
+export interface InflightRecord {
+	readonly packetId: number;
+	readonly qos: 1 | 2;
+	/** `sent`: PUBLISH was or will be sent; `received`: PUBREC came, only PUBREL may be sent [MQTT-4.3.3-6]. */
+	readonly state: "sent" | "received";
+	/** Where the message stands in the store; empty string when it is in `message` alone. */
+	readonly log: string;
+	readonly seq: number;
+	/** RETAIN flag of the delivery. */
+	readonly retain: boolean;
+	readonly subscriptionIds: readonly number[];
+	/**
+	 * The message by value. Given to `checkpoint` for what stands in no log that the session still reads (a retained
+	 * message, a subscription since removed); given back by `openSession` whenever it could be found and `state` is `sent`.
+	 */
+	readonly message: Message | undefined;
+}
+
+export interface OpenSession {
+	readonly clientId: string;
+	/** Clean Start: an existing session ends. */
+	readonly cleanStart: boolean;
+	/** Session Expiry Interval; 0: the session ends with the connection. */
+	readonly sessionExpirySeconds: number;
+	readonly will: { readonly message: Message; readonly delaySeconds: number; readonly expirySeconds: number | undefined } | undefined;
+	readonly nowMs: number;
+}
+
+export interface OpenedSession {
+	readonly epoch: string;
+	/** Whether a session was resumed [MQTT-3.2.2-3]. */
+	readonly sessionPresent: boolean;
+	readonly subscriptions: readonly StoredSubscription[];
+	/** In the order in which they were first sent. */
+	readonly inflight: readonly InflightRecord[];
+	/** Inbound QoS 2 packet ids that wait for PUBREL. */
+	readonly reservedIds: readonly number[];
+	/** Packet id after which to look for a free one. */
+	readonly lastPacketId: number;
+}
+
+export interface CloseSession {
+	readonly nowMs: number;
+	/** From DISCONNECT; `undefined` keeps what CONNECT said. */
+	readonly sessionExpirySeconds: number | undefined;
+	/** `discard` after DISCONNECT 0x00; `keep` makes it due after its delay, or when the session ends if that is sooner [MQTT-3.1.2-8]. */
+	readonly will: "discard" | "keep";
+}
+
+export interface PublishRequest {
+	readonly message: Message;
+	/** Names of the logs to append to. One that has ceased to exist is skipped. */
+	readonly logs: readonly string[];
+	/** Sets the retained message of the topic; an empty payload removes it [MQTT-3.3.1-6]. */
+	readonly retain: boolean;
+	/** Inbound QoS 2: reserves the packet id in the same step. */
+	readonly reserve: { readonly session: SessionRef; readonly packetId: number } | undefined;
+	/** The will that this publication settles, see `due`. */
+	readonly willId: string | undefined;
+}
+
+export interface Appended {
+	readonly log: string;
+	readonly seq: number;
+}
+
+export interface PublishResult {
+	readonly appended: readonly Appended[];
+	/** The packet id was reserved already: nothing was changed, `appended` is empty. */
+	readonly duplicate: boolean;
+}
+
+export interface LogEntry {
+	readonly log: string;
+	readonly seq: number;
+	/** Grows with every message appended to the store; the copies of one message in several logs have the same id. */
+	readonly id: number;
+	readonly message: Message;
+}
+
+export interface Position {
+	readonly log: string;
+	/** Sequence number after which to read. */
+	readonly after: number;
+}
+
+export interface Checkpoint {
+	/** Logs whose position has changed since the last checkpoint. */
+	readonly cursors: readonly {
+		readonly log: string;
+		/** Last entry taken (sent or skipped). */
+		readonly cursor: number;
+		/** Highest number below which nothing is in flight: the log may be trimmed up to here. At most `cursor`. */
+		readonly floor: number;
+	}[];
+	/** All deliveries under way: replaces the stored list. Those of share groups at QoS 1 are left out. */
+	readonly inflight: readonly InflightRecord[];
+	readonly lastPacketId: number;
+}
+
+export interface RetainedPage {
+	readonly messages: readonly Message[];
+	/** Pass to the next call; `undefined` after the last page. */
+	readonly next: string | undefined;
+}
+
+export interface DueWill {
+	/** For `PublishRequest.willId`. */
+	readonly id: string;
+	readonly clientId: string;
+	readonly message: Message;
+}
+
+export interface Due {
+	/** Wills whose time has come; each comes again until a `publish` settles it. */
+	readonly wills: readonly DueWill[];
+	/** Client ids of sessions that expired: they are removed by this call. */
+	readonly expiredSessions: readonly string[];
+}
+
+export interface StoreStats {
+	readonly sessions: number;
+	readonly subscriptions: number;
+	readonly retained: number;
+	readonly logs: number;
+	readonly logEntries: number;
+}
+
+export interface StoreLimits {
+	/** Entries per log; beyond it the oldest is dropped. */
+	readonly logMaxMessages: number;
+	/** Retained messages; beyond it a new topic is refused with `full`. */
+	readonly maxRetained: number;
+}
+
+export interface Store {
+	/**
+	 * Opens the store. Sessions that an earlier process left connected become disconnected at `nowMs` (their wills due after
+	 * their delay, those without expiry ended). `onLog` MUST be called for every log that exists, and from then on for each
+	 * one that comes or goes, before the call that caused it resolves.
+	 */
+	start(nowMs: number, onLog: (name: string, exists: boolean) => void): Promise<void>;
+	/** Stores what is pending and closes. */
+	close(): Promise<void>;
+
+	/** Takes over the session of a client id: bumps the epoch, ends the old session on Clean Start, cancels or (when the old session ended) makes due its will. */
+	openSession(request: OpenSession): Promise<OpenedSession>;
+	/** The connection has ended. A session without expiry ends with it. */
+	closeSession(session: SessionRef, request: CloseSession): Promise<void>;
+
+	/**
+	 * Adds or replaces subscriptions (all of a persistent session's, only the shared ones of others). Answers the position
+	 * of each: entries after it are the subscription's. A replaced one keeps its position when its granted QoS stays ≥ 1.
+	 */
+	subscribe(session: SessionRef, subscriptions: readonly SubscriptionOptions[]): Promise<readonly { readonly existed: boolean; readonly cursor: number }[]>;
+	unsubscribe(session: SessionRef, filters: readonly string[]): Promise<void>;
+
+	/** Stores a message everywhere it belongs, in one step. */
+	publish(request: PublishRequest): Promise<PublishResult>;
+	/** PUBREL came: the packet id is free again. */
+	release(session: SessionRef, packetId: number): Promise<void>;
+
+	/** Reads entries after the given positions, merged in the order of `id`, at most `limit`. */
+	read(positions: readonly Position[], limit: number): Promise<readonly LogEntry[]>;
+	/** Stores how far a session has come. */
+	checkpoint(session: SessionRef, checkpoint: Checkpoint): Promise<void>;
+
+	/** Takes the next entries of a share group's log, each to be settled, returned or bound. Nobody else gets them meanwhile. */
+	takeShared(log: string, limit: number): Promise<readonly LogEntry[]>;
+	/** They were delivered, or were refused by the receiver [MQTT-4.8.2-6]. */
+	settleShared(log: string, seqs: readonly number[]): Promise<void>;
+	/** They were not delivered: the next `takeShared` gets them first. */
+	returnShared(log: string, seqs: readonly number[]): Promise<void>;
+	/** A QoS 2 delivery has begun: it stays with this session [MQTT-4.8.2-4] and goes to nobody else when that ends [MQTT-4.8.2-5]. */
+	bindShared(log: string, seq: number, session: SessionRef): Promise<void>;
+
+	/** Retained messages whose topic matches, in topic order, without expired ones. `after` is a page's `next`. */
+	retained(filter: string, after: string | undefined, limit: number, nowMs: number): Promise<RetainedPage>;
+
+	/** What has fallen due at `nowMs`. */
+	due(nowMs: number, limit: number): Promise<Due>;
+	stats(): Promise<StoreStats>;
+}
+
+export type StoreErrorCode =
+	/** Another connection has taken the session over. */
+	| "fenced"
+	/** A limit is reached. */
+	| "full"
+	/** The data were written by a newer version. */
+	| "newerVersion"
+	/** It cannot be read or written. */
+	| "unavailable";
+
+export class StoreError extends Error {
+	override readonly name = "StoreError";
+	readonly code: StoreErrorCode;
+
+	constructor(code: StoreErrorCode, message: string, options?: ErrorOptions) {
+		super(message, options);
+		this.code = code;
+	}
+}
