@@ -1,7 +1,5 @@
 /** Plain counters for everything that is received, sent, dropped and refused. Incremented on the hot path: no labels, no maps of strings made per event. */
 
-import type { QoS } from "./mqtt/packet.ts";
-
 /** Why a message was not delivered to somebody who was to have it. */
 export const DROP_REASONS = [
 	/** Message Expiry Interval passed before delivery. */
@@ -22,6 +20,25 @@ export const DROP_REASONS = [
 	"storeFailed",
 ] as const;
 export type DropReason = (typeof DROP_REASONS)[number];
+
+/** MQTT control packet types by name, the places in the counters of packets. */
+export const PACKET_TYPES = {
+	connect: 1,
+	connack: 2,
+	publish: 3,
+	puback: 4,
+	pubrec: 5,
+	pubrel: 6,
+	pubcomp: 7,
+	subscribe: 8,
+	suback: 9,
+	unsubscribe: 10,
+	unsuback: 11,
+	pingreq: 12,
+	pingresp: 13,
+	disconnect: 14,
+	auth: 15,
+} as const;
 
 export class Metrics {
 	connectionsOpened = 0;
@@ -48,10 +65,6 @@ export class Metrics {
 	readonly subscriptionsRefused = new Map<number, number>();
 	/** WebSocket upgrades refused, by HTTP status. */
 	readonly upgradesRefused = new Map<number, number>();
-
-	countReceived(qos: QoS): void {
-		this.messagesReceived[qos]++;
-	}
 }
 
 /** Adds one to a counter that is kept by code. The codes are few and fixed, so the map stays small. */

@@ -56,3 +56,6 @@ export interface Authorizer {
 	 */
 	permits(principal: Principal, clientId: string, access: Access): boolean | Promise<boolean>;
 }
+
+/** Whoever has not been authenticated yet. */
+export const NOBODY: Principal = { name: "", method: "none", expiresAtMs: Number.POSITIVE_INFINITY };

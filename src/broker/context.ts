@@ -1,0 +1,45 @@
+/** What the connections of one broker share. */
+
+import type { Authenticator, Authorizer } from "../auth/auth.ts";
+import type { Clock } from "../clock.ts";
+import type { Logger } from "../log.ts";
+import type { Metrics } from "../metrics.ts";
+import type { TopicTable } from "../mqtt/topic.ts";
+import type { ChannelLimits } from "../session/effects.ts";
+import type { Store } from "../store/store.ts";
+import type { Checkpoints } from "./checkpoints.ts";
+import type { Connection } from "./connection.ts";
+import type { Routing } from "./routing.ts";
+import type { Sessions } from "./sessions.ts";
+import type { Subscribing } from "./subscribing.ts";
+import type { TimerWheel } from "./timer_wheel.ts";
+import type { Turn } from "./turn.ts";
+
+export interface ConnectionContext {
+	readonly store: Store;
+	readonly sessions: Sessions;
+	readonly routing: Routing;
+	readonly subscribing: Subscribing;
+	readonly authenticator: Authenticator;
+	readonly authorizer: Authorizer;
+	readonly metrics: Metrics;
+	readonly clock: Clock;
+	readonly log: Logger;
+	readonly turn: Turn;
+	readonly wheel: TimerWheel;
+	readonly checkpoints: Checkpoints;
+	readonly topics: TopicTable;
+	readonly limits: ChannelLimits;
+	/** Unsent bytes that a connection may hold. */
+	readonly maxBufferedBytes: number;
+	/** Between WebSocket pings; 0 for none. */
+	readonly pingSeconds: number;
+	/** How long a client may read nothing while something waits for it. */
+	readonly stallTimeoutSeconds: number;
+	/** One packet per WebSocket frame. */
+	readonly framePerPacket: boolean;
+	/** Added to the deadlines of sessions that the broker's own end closes, in ms. */
+	readonly closeGraceMs: () => number;
+	/** The connection is gone. */
+	readonly closed: (connection: Connection) => void;
+}

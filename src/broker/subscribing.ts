@@ -1,0 +1,145 @@
+/** The subscribe and unsubscribe use cases: rights, store, matching, and the retained messages that a new subscription is owed. */
+
+import type { Authorizer, Principal } from "../auth/auth.ts";
+import type { Clock } from "../clock.ts";
+import { countByCode, type Metrics } from "../metrics.ts";
+import type { Message } from "../mqtt/message.ts";
+import { ReasonCode } from "../mqtt/reason_code.ts";
+import type { SubscribeEntry, SubscribeResult } from "../session/effects.ts";
+import type { Subscription } from "../session/subscription.ts";
+import { type SessionRef, type Store, StoreError } from "../store/store.ts";
+import type { Receiver } from "./receiver.ts";
+import type { Routing } from "./routing.ts";
+
+/** Retained messages read at a time. */
+const PAGE = 100;
+
+/** Retained messages that are not in the store: the broker's own statistics. */
+export interface RetainedSource {
+	retained(filter: string): readonly Message[];
+}
+
+/** The connection, as far as subscribing needs it. */
+export interface SubscribingClient extends Receiver {
+	readonly principal: Principal;
+	readonly session: SessionRef;
+	readonly persistent: boolean;
+	/** Whether the connection is still there. */
+	readonly open: boolean;
+	/** Whether this is the subscription that stands for its filter now. */
+	holds(subscription: Subscription): boolean;
+	/** Resolves when it can take another page of messages; false when the connection is gone. */
+	whenRoom(): Promise<boolean>;
+}
+
+export class Subscribing {
+	readonly #store: Store;
+	readonly #routing: Routing;
+	readonly #authorizer: Authorizer;
+	readonly #metrics: Metrics;
+	readonly #clock: Clock;
+	readonly #ownRetained: RetainedSource;
+
+	constructor(
+		store: Store,
+		routing: Routing,
+		authorizer: Authorizer,
+		metrics: Metrics,
+		clock: Clock,
+		ownRetained: RetainedSource,
+	) {
+		this.#store = store;
+		this.#routing = routing;
+		this.#authorizer = authorizer;
+		this.#metrics = metrics;
+		this.#clock = clock;
+		this.#ownRetained = ownRetained;
+	}
+
+	/** Carries out one SUBSCRIBE, entry by entry like a sequence [MQTT-3.8.4-5]. Rejects when the store fails: then no SUBACK may be sent. */
+	async subscribe(client: SubscribingClient, entries: readonly SubscribeEntry[]): Promise<readonly SubscribeResult[]> {
+		const decisions = entries.map((entry) => this.#judge(client, entry));
+		// No await without need: a client that publishes right behind its SUBSCRIBE is to receive that too.
+		const immediate = decisions.every((decision) => typeof decision === "number");
+		const problems = immediate ? (decisions as ReasonCode[]) : await Promise.all(decisions);
+		const granted = entries.filter((_entry, i) => problems[i] === ReasonCode.success);
+		const stored = granted.filter(({ subscription }) => belongsToStore(client, subscription));
+		if (client.open) {
+			for (const { subscription, replaces } of granted) {
+				if (replaces !== undefined) this.#routing.detach(client, replaces);
+				this.#routing.attach(client, subscription);
+			}
+		}
+		const positions =
+			stored.length === 0
+				? []
+				: await this.#store.subscribe(
+						client.session,
+						stored.map((entry) => entry.subscription.options),
+					);
+		const cursors = new Map(stored.map((entry, i) => [entry, positions[i]?.cursor ?? 0]));
+		return entries.map((entry, i) => {
+			const problem = problems[i] as ReasonCode;
+			if (problem !== ReasonCode.success) {
+				countByCode(this.#metrics.subscriptionsRefused, problem);
+				return { reasonCode: problem, subscription: undefined, cursor: 0 };
+			}
+			return { reasonCode: entry.subscription.options.qos, subscription: entry.subscription, cursor: cursors.get(entry) ?? 0 };
+		});
+	}
+
+	/** @returns A reason code for each; `undefined` in the list means that there was no such subscription [MQTT-3.10.4-5]. */
+	async unsubscribe(client: SubscribingClient, subscriptions: readonly (Subscription | undefined)[]): Promise<readonly ReasonCode[]> {
+		const known = subscriptions.filter((subscription) => subscription !== undefined);
+		for (const subscription of known) this.#routing.detach(client, subscription);
+		const stored = known.filter((subscription) => belongsToStore(client, subscription));
+		if (stored.length > 0) {
+			await this.#store.unsubscribe(
+				client.session,
+				stored.map((subscription) => subscription.options.filter),
+			);
+		}
+		return subscriptions.map((subscription) => (subscription === undefined ? ReasonCode.noSubscriptionExisted : ReasonCode.success));
+	}
+
+	/** Sends the retained messages that a new subscription is owed, page by page as the client can take them, then what was held back. */
+	async sendRetained(client: SubscribingClient, subscription: Subscription): Promise<void> {
+		const filter = subscription.matchFilter;
+		for (const message of this.#ownRetained.retained(filter)) this.#routing.deliverRetained(client, subscription, message);
+		let next: string | undefined;
+		do {
+			const page = await this.#store.retained(filter, next, PAGE, this.#clock.nowMs());
+			if (!client.holds(subscription)) return;
+			for (const message of page.messages) {
+				const own = subscription.options.noLocal && message.publisher === client.clientId;
+				if (!own) this.#routing.deliverRetained(client, subscription, message);
+			}
+			next = page.next;
+			if (next !== undefined && !(await client.whenRoom())) return;
+		} while (next !== undefined);
+		this.#routing.deliverHeld(client, subscription);
+	}
+
+	#judge(client: SubscribingClient, entry: SubscribeEntry): ReasonCode | Promise<ReasonCode> {
+		if (entry.problem !== ReasonCode.success) return entry.problem;
+		const { matchFilter: filter, options } = entry.subscription;
+		const permitted = this.#authorizer.permits(client.principal, client.clientId, { action: "subscribe", filter, qos: options.qos });
+		if (typeof permitted === "boolean") return permitted ? ReasonCode.success : ReasonCode.notAuthorized;
+		return permitted.then(
+			(yes) => (yes ? ReasonCode.success : ReasonCode.notAuthorized),
+			() => ReasonCode.notAuthorized,
+		);
+	}
+}
+
+/** Persistent sessions have all their subscriptions stored; of the others, share groups concern more than the session. */
+function belongsToStore(client: SubscribingClient, subscription: Subscription): boolean {
+	return client.persistent || subscription.shareName !== undefined;
+}
+
+/** What a failing store means for the client: `undefined` when another connection has the session now. */
+export function storeFailure(error: unknown): ReasonCode | undefined {
+	if (error instanceof StoreError && error.code === "fenced") return undefined;
+	if (error instanceof StoreError && error.code === "full") return ReasonCode.quotaExceeded;
+	return ReasonCode.implementationSpecificError;
+}

@@ -1,0 +1,51 @@
+/**
+ * The HTTP face of the broker as a Hono app: the way to the WebSocket, and health. Works by itself and mounted in another
+ * app. Knows routes only; how a request becomes a WebSocket is handed in.
+ */
+
+import { Hono } from "hono";
+import { log } from "../log.ts";
+
+const logger = log("http");
+
+const HEADERS = {
+	"Content-Type": "text/plain; charset=utf-8",
+	"X-Content-Type-Options": "nosniff",
+	"Cache-Control": "no-store",
+} as const;
+
+export interface AppOptions {
+	/** Path of the WebSocket, such as `/mqtt`. */
+	readonly path: string;
+	/** See `RuntimeAdapter.upgrade`; `env` is the second argument of the app's `fetch`. */
+	readonly upgrade: (request: Request, env: unknown) => Response | Promise<Response>;
+	/** Whether clients may come; a word why where they may not. */
+	readonly ready: () => boolean | string;
+	readonly onUpgradeRefused?: (status: number) => void;
+}
+
+/** Makes the app. Under a prefix all paths are below it. */
+export function createApp({ path, upgrade, ready, onUpgradeRefused }: AppOptions): Hono {
+	const app = new Hono();
+	app.all(path, async (context) => {
+		const response = await upgrade(context.req.raw, context.env);
+		if (response.status >= 400) onUpgradeRefused?.(response.status);
+		return response;
+	});
+	// The process answers, so it lives.
+	app.get("/healthz", () => text(200, "ok"));
+	app.get("/readyz", () => {
+		const state = ready();
+		return state === true ? text(200, "ready") : text(503, state === false ? "not ready" : state);
+	});
+	app.notFound(() => text(404, `Not found; MQTT is spoken at ${path} over a WebSocket with the subprotocol "mqtt"`));
+	app.onError((error) => {
+		logger.error("HTTP request failed", { error });
+		return text(500, "Internal server error");
+	});
+	return app;
+}
+
+function text(status: number, line: string): Response {
+	return new Response(`${line}\n`, { status, headers: HEADERS });
+}

@@ -1,0 +1,611 @@
+/**
+ * The protocol state of one connection: packets and results in, effects out. It has no clock, no socket and no store, so
+ * that every order of events can be tried without any. Follows MQTT 5; where 3.1 and 3.1.1 differ, the version decides.
+ *
+ * States: `idle` (waiting for CONNECT) → `authenticating` → `opening` (the session) → `connected` → `closed`.
+ */
+
+import type { Message } from "../mqtt/message.ts";
+import {
+	ABSENT,
+	type AuthPacket,
+	type ClientPacket,
+	type ConnectPacket,
+	type DisconnectPacket,
+	type ProtocolVersion,
+	type PublishPacket,
+	type SubscribePacket,
+	type UnsubscribePacket,
+} from "../mqtt/packet.ts";
+import { connackReturnCode, ReasonCode } from "../mqtt/reason_code.ts";
+import { filterProblem, levelCount, parseShare, type Topic } from "../mqtt/topic.ts";
+import type { Checkpoint, OpenedSession, Position } from "../store/store.ts";
+import type { CloseKind } from "../transport/socket.ts";
+import { connackProperties, connectProblem, grantedKeepAlive, grantedSessionExpiry } from "./connect.ts";
+import type { ChannelLimits, Effect, Input, LifecycleEvent, SessionEvent, SubscribeEntry, SubscribeResult } from "./effects.ts";
+import { Inbox } from "./inbox.ts";
+import { Outbox } from "./outbox.ts";
+import { Subscription } from "./subscription.ts";
+import { TokenBucket } from "./token_bucket.ts";
+import { InboundAliases } from "./topic_alias.ts";
+
+/** Packets that a client may send before its CONNACK is out, and SUBSCRIBEs before their SUBACK: more is a flood. */
+const MAX_WAITING_PACKETS = 1_024;
+
+export class Channel {
+	readonly #limits: ChannelLimits;
+	readonly #inbox = new Inbox();
+	#state: "idle" | "authenticating" | "opening" | "connected" | "closed" = "idle";
+	#effects: Effect[] = [];
+	#connect: ConnectPacket | undefined;
+	#version: ProtocolVersion = 4;
+	#clientId = "";
+	#authenticationData: Uint8Array | undefined;
+	/** Whose turn it is in an authentication under way. */
+	#exchange: "none" | "client" | "server" = "none";
+	#sessionExpirySeconds = 0;
+	#keepAliveMs = 0;
+	#lastPacketAtMs = 0;
+	#outbox: Outbox | undefined;
+	#aliases: InboundAliases | undefined;
+	#bucket: TokenBucket | undefined;
+	readonly #subscriptions = new Map<string, Subscription>();
+	/** Packets that wait for the CONNACK. */
+	#early: ClientPacket[] = [];
+	#earlyBytes = 0;
+	/** SUBSCRIBE and UNSUBSCRIBE are done one after the other: `[0]` is under way. */
+	#control: (SubscribePacket | UnsubscribePacket)[] = [];
+
+	constructor(limits: ChannelLimits) {
+		this.#limits = limits;
+	}
+
+	get connected(): boolean {
+		return this.#state === "connected";
+	}
+
+	get version(): ProtocolVersion {
+		return this.#version;
+	}
+
+	/** Client id as used for the session; empty before it is known. */
+	get clientId(): string {
+		return this.#clientId;
+	}
+
+	/** The CONNECT that opened the connection, once it came. */
+	get connect(): ConnectPacket | undefined {
+		return this.#connect;
+	}
+
+	/** Whether the session outlives the connection. */
+	get persistent(): boolean {
+		return this.#sessionExpirySeconds > 0;
+	}
+
+	get subscriptions(): ReadonlyMap<string, Subscription> {
+		return this.#subscriptions;
+	}
+
+	/** How many more deliveries of QoS 1 or 2 could be sent at once. */
+	get room(): number {
+		return this.#state === "connected" ? (this.#outbox?.room ?? 0) : 0;
+	}
+
+	/** Deliveries that wait for room. */
+	get queued(): number {
+		return this.#outbox?.queued ?? 0;
+	}
+
+	/** First call: the socket is open. */
+	open(nowMs: number): readonly Effect[] {
+		return [{ kind: "setTimer", atMs: nowMs + this.#limits.connectTimeoutSeconds * 1000 }];
+	}
+
+	/** Progress to store, with the serial number for the `recorded` event. */
+	takeCheckpoint(): { readonly serial: number; readonly checkpoint: Checkpoint } | undefined {
+		return this.#outbox?.takeCheckpoint();
+	}
+
+	/** Positions to read the logs from, for `fetch`. */
+	positions(): readonly Position[] {
+		return this.#outbox?.positions() ?? [];
+	}
+
+	/** @returns What is to be done, in order. The list is the caller's. */
+	handle(input: Input, nowMs: number): readonly Effect[] {
+		this.#effects = [];
+		if (this.#state !== "closed") this.#dispatch(input, nowMs);
+		return this.#effects;
+	}
+
+	#dispatch(input: Input, nowMs: number): void {
+		switch (input.kind) {
+			case "connect":
+			case "publish":
+			case "puback":
+			case "pubrec":
+			case "pubrel":
+			case "pubcomp":
+			case "subscribe":
+			case "unsubscribe":
+			case "pingreq":
+			case "disconnect":
+			case "auth":
+				this.#lastPacketAtMs = nowMs;
+				this.#packet(input, nowMs);
+				break;
+			case "malformed":
+			case "textFrame":
+			case "authenticated":
+			case "authenticationContinues":
+			case "authenticationRefused":
+			case "opened":
+			case "openFailed":
+			case "timer":
+			case "takenOver":
+			case "end":
+			case "socketClosed":
+				this.#lifecycle(input, nowMs);
+				break;
+			default:
+				if (this.#outbox !== undefined) this.#session(input, this.#outbox, nowMs);
+		}
+	}
+
+	#session(event: SessionEvent, outbox: Outbox, nowMs: number): void {
+		const effects = this.#effects;
+		switch (event.kind) {
+			case "published":
+				this.#inbox.published(event.packetId, event.reasonCode, effects);
+				break;
+			case "released":
+				this.#inbox.released(event.packetId, effects);
+				break;
+			case "deliver":
+				outbox.deliver(event.delivery, nowMs, effects);
+				break;
+			case "undeliverable":
+				outbox.undeliverable(event.packetId, nowMs, effects);
+				break;
+			case "appended":
+				outbox.appended(event.message, event.entries, nowMs, effects);
+				break;
+			case "fetched":
+				outbox.fetched(event.entries, nowMs, effects);
+				break;
+			case "fetchFailed":
+				outbox.fetchFailed();
+				break;
+			case "recorded":
+				outbox.recorded(event.serial, effects);
+				break;
+			case "retainedSent":
+				outbox.released(effects);
+				break;
+			case "subscribed":
+				this.#subscribed(event.packetId, event.results, outbox);
+				break;
+			case "unsubscribed":
+				this.#unsubscribed(event.packetId, event.reasonCodes);
+				break;
+		}
+	}
+
+	#lifecycle(event: LifecycleEvent, nowMs: number): void {
+		switch (event.kind) {
+			case "malformed":
+				if (this.#state === "idle") this.#version = event.version;
+				this.#fail(event.reasonCode, event.reason);
+				break;
+			case "textFrame":
+				this.#fail(ReasonCode.malformedPacket, "MQTT needs binary WebSocket frames", "unsupportedData");
+				break;
+			case "authenticated":
+				this.#authenticated(event.assignedClientId, event.authenticationData);
+				break;
+			case "authenticationContinues":
+				this.#exchange = "client";
+				this.#sendAuth(ReasonCode.continueAuthentication, event.authenticationData);
+				break;
+			case "authenticationRefused":
+				this.#fail(event.reasonCode, "the credentials were not accepted");
+				break;
+			case "opened":
+				this.#opened(event.session, nowMs);
+				break;
+			case "openFailed":
+				this.#fail(event.reasonCode, "the session could not be opened");
+				break;
+			case "timer":
+				this.#timer(nowMs);
+				break;
+			case "takenOver":
+				this.#leave(ReasonCode.sessionTakenOver, "another connection uses this client id", undefined);
+				break;
+			case "end":
+				this.#fail(event.reasonCode, event.reason);
+				break;
+			case "socketClosed":
+				this.#closeSession(undefined, "keep");
+				this.#state = "closed";
+				break;
+		}
+	}
+
+	#packet(packet: ClientPacket, nowMs: number): void {
+		switch (this.#state) {
+			case "idle":
+				if (packet.kind === "connect") this.#connecting(packet);
+				else this.#fail(ReasonCode.protocolError, "the first packet must be CONNECT");
+				break;
+			case "authenticating":
+			case "opening":
+				if (packet.kind === "connect") this.#fail(ReasonCode.protocolError, "a second CONNECT");
+				else if (packet.kind === "auth") this.#auth(packet);
+				else this.#waitForConnack(packet);
+				break;
+			case "connected":
+				this.#connectedPacket(packet, nowMs);
+				break;
+		}
+	}
+
+	#connectedPacket(packet: ClientPacket, nowMs: number): void {
+		switch (packet.kind) {
+			case "publish":
+				this.#publish(packet, nowMs);
+				break;
+			case "puback":
+				this.#outbox?.puback(packet.packetId, nowMs, this.#effects);
+				break;
+			case "pubrec":
+				this.#outbox?.pubrec(packet.packetId, packet.reasonCode, nowMs, this.#effects);
+				break;
+			case "pubrel":
+				if (this.#inbox.pubrel(packet.packetId, this.#effects)) this.#effects.push({ kind: "release", packetId: packet.packetId });
+				break;
+			case "pubcomp":
+				this.#outbox?.pubcomp(packet.packetId, nowMs, this.#effects);
+				break;
+			case "subscribe":
+			case "unsubscribe":
+				if (this.#control.length >= MAX_WAITING_PACKETS) this.#fail(ReasonCode.quotaExceeded, "too many SUBSCRIBE packets at a time");
+				else if (this.#control.push(packet) === 1) this.#nextControl();
+				break;
+			case "pingreq":
+				this.#effects.push({ kind: "send", packet: { kind: "pingresp" } });
+				break;
+			case "disconnect":
+				this.#disconnect(packet);
+				break;
+			case "auth":
+				this.#auth(packet);
+				break;
+			case "connect":
+				this.#fail(ReasonCode.protocolError, "a second CONNECT"); // [MQTT-3.1.0-2]
+				break;
+		}
+	}
+
+	#connecting(packet: ConnectPacket): void {
+		this.#connect = packet;
+		this.#version = packet.protocolVersion;
+		this.#clientId = packet.clientId;
+		const problem = connectProblem(packet, this.#limits);
+		if (problem !== undefined) {
+			this.#fail(problem.reasonCode, problem.reason);
+			return;
+		}
+		this.#state = "authenticating";
+		const { authenticationMethod, authenticationData } = packet.properties;
+		this.#authenticate("connect", authenticationMethod, authenticationData);
+	}
+
+	#authenticate(step: "connect" | "next" | "again", authenticationMethod: string | undefined, authenticationData: Uint8Array | undefined): void {
+		const { username, password, will } = this.#connect as ConnectPacket;
+		this.#exchange = "server";
+		this.#effects.push({
+			kind: "authenticate",
+			clientId: this.#clientId,
+			username,
+			password,
+			authenticationMethod,
+			authenticationData,
+			will,
+			step,
+		});
+	}
+
+	/** AUTH goes on with an exchange (0x18) or begins a re-authentication (0x19), always by the method of the CONNECT. */
+	#auth(packet: AuthPacket): void {
+		const method = this.#connect?.properties.authenticationMethod;
+		if (method === undefined) {
+			this.#fail(ReasonCode.protocolError, "AUTH without an authentication method in CONNECT"); // [MQTT-4.12.0-7]
+		} else if (packet.authenticationMethod !== method) {
+			this.#fail(ReasonCode.protocolError, "AUTH with another authentication method than CONNECT"); // [MQTT-4.12.0-5]
+		} else if (packet.reasonCode === ReasonCode.continueAuthentication && this.#exchange === "client") {
+			this.#authenticate("next", method, packet.authenticationData);
+		} else if (packet.reasonCode === ReasonCode.reAuthenticate && this.#state === "connected" && this.#exchange === "none") {
+			this.#authenticate("again", method, packet.authenticationData);
+		} else this.#fail(ReasonCode.protocolError, "AUTH that nobody asked for");
+	}
+
+	#authenticated(assignedClientId: string, authenticationData: Uint8Array | undefined): void {
+		this.#exchange = "none";
+		if (this.#state === "connected") {
+			this.#sendAuth(ReasonCode.success, authenticationData);
+			return;
+		}
+		if (this.#state !== "authenticating") return;
+		const packet = this.#connect as ConnectPacket;
+		this.#state = "opening";
+		this.#authenticationData = authenticationData;
+		if (this.#clientId === "") this.#clientId = assignedClientId;
+		this.#sessionExpirySeconds = grantedSessionExpiry(packet.properties.sessionExpirySeconds, this.#limits);
+		this.#effects.push({
+			kind: "openSession",
+			clientId: this.#clientId,
+			cleanStart: packet.cleanStart,
+			sessionExpirySeconds: this.#sessionExpirySeconds,
+			will: packet.will,
+		});
+	}
+
+	#sendAuth(reasonCode: ReasonCode, data: Uint8Array | undefined): void {
+		const authenticationMethod = this.#connect?.properties.authenticationMethod;
+		if (authenticationMethod === undefined) return;
+		const packet = { kind: "auth", reasonCode, authenticationMethod, ...(data !== undefined && { authenticationData: data }) } as const;
+		this.#effects.push({ kind: "send", packet });
+	}
+
+	#opened(session: OpenedSession, nowMs: number): void {
+		const packet = this.#connect as ConnectPacket;
+		const limits = this.#limits;
+		this.#state = "connected";
+		if (packet.protocolVersion === 5) this.#aliases = new InboundAliases(limits.topicAliasMaximum);
+		if (limits.publishRate > 0) this.#bucket = new TokenBucket(limits.publishRate, limits.publishBurst, nowMs);
+		this.#outbox = new Outbox({
+			clientId: this.#clientId,
+			persistent: this.persistent,
+			window: Math.min(packet.properties.receiveMaximum, limits.maxInflight),
+			windowBytes: limits.maxInflightBytes,
+			maxQueued: limits.maxQueuedMessages,
+		});
+		this.#inbox.resume(session.reservedIds);
+		const subscriptions = session.subscriptions.map((stored) => Subscription.resumed(stored));
+		for (const subscription of subscriptions) this.#subscriptions.set(subscription.options.filter, subscription);
+		this.#effects.push({ kind: "attach", subscriptions });
+		const assigned = packet.clientId === "" ? this.#clientId : undefined;
+		const properties = connackProperties(packet, assigned, this.#authenticationData, limits);
+		this.#effects.push({
+			kind: "send",
+			packet: { kind: "connack", reasonCode: ReasonCode.success, sessionPresent: session.sessionPresent, properties },
+		});
+		this.#keepAliveMs = grantedKeepAlive(packet, limits) * 1500; // 1.5 times, in ms [MQTT-3.1.2-22]
+		this.#effects.push({
+			kind: "setTimer",
+			atMs: this.#keepAliveMs > 0 ? nowMs + this.#keepAliveMs : Number.POSITIVE_INFINITY,
+		});
+		this.#lastPacketAtMs = nowMs;
+		this.#outbox.resume(subscriptions, session.inflight, session.lastPacketId, this.#effects);
+		this.#outbox.released(this.#effects);
+		const early = this.#early;
+		this.#early = [];
+		for (const waiting of early) if (this.#state === "connected") this.#connectedPacket(waiting, nowMs);
+	}
+
+	/** A client need not wait for CONNACK before it goes on, unless it chose enhanced authentication [MQTT-3.1.2-30]. */
+	#waitForConnack(packet: ClientPacket): void {
+		if (packet.kind === "publish") this.#earlyBytes += packet.payload.length;
+		if (this.#connect?.properties.authenticationMethod !== undefined && packet.kind !== "disconnect") {
+			this.#fail(ReasonCode.protocolError, "only AUTH and DISCONNECT may precede CONNACK after an authentication method");
+		} else if (this.#early.length >= MAX_WAITING_PACKETS || this.#earlyBytes > this.#limits.maxPacketSize) {
+			this.#fail(ReasonCode.quotaExceeded, "too many packets before CONNACK");
+		} else this.#early.push(packet);
+	}
+
+	#publish(packet: PublishPacket, nowMs: number): void {
+		const topic = this.#resolveTopic(packet);
+		if (topic === undefined) return;
+		const { qos, packetId } = packet;
+		// A name of n bytes has at most n + 1 levels: most topics need no counting.
+		if (topic.bytes.length >= this.#limits.maxTopicLevels && levelCount(topic.name) > this.#limits.maxTopicLevels) {
+			this.#fail(ReasonCode.topicNameInvalid, `a topic of more than ${this.#limits.maxTopicLevels} levels`);
+			return;
+		}
+		if (this.#bucket !== undefined && !this.#bucket.take(nowMs)) {
+			this.#fail(ReasonCode.messageRateTooHigh, `more than ${this.#limits.publishRate} messages per second`);
+			return;
+		}
+		if (qos > 0) {
+			const fresh = this.#inbox.begin(packetId, qos as 1 | 2, this.#effects);
+			if (!fresh) return;
+			// 3.1.1 knows no Receive Maximum: such a client is only bound by its packet ids.
+			if (this.#version === 5 && this.#inbox.inflight > this.#limits.receiveMaximum) {
+				this.#fail(ReasonCode.receiveMaximumExceeded, `more than ${this.#limits.receiveMaximum} unacknowledged publications`);
+				return;
+			}
+		}
+		const message: Message = {
+			topic,
+			payload: packet.payload,
+			qos,
+			retain: packet.retain,
+			forwarded: packet.forwarded,
+			expiresAtMs: packet.expirySeconds === ABSENT ? Number.POSITIVE_INFINITY : nowMs + packet.expirySeconds * 1000,
+			publisher: this.#clientId,
+		};
+		this.#effects.push({ kind: "publish", message, packetId });
+	}
+
+	#resolveTopic(packet: PublishPacket): Topic | undefined {
+		const { topic, topicAlias } = packet;
+		if (topicAlias === ABSENT) return topic;
+		const aliases = this.#aliases;
+		if (aliases === undefined || !aliases.allows(topicAlias)) {
+			this.#fail(ReasonCode.topicAliasInvalid, `topic alias ${topicAlias} is not within 1 to ${this.#limits.topicAliasMaximum}`);
+			return undefined;
+		}
+		if (topic !== undefined) {
+			aliases.set(topicAlias, topic);
+			return topic;
+		}
+		const known = aliases.get(topicAlias);
+		if (known === undefined) this.#fail(ReasonCode.protocolError, `topic alias ${topicAlias} has not been set`);
+		return known;
+	}
+
+	#nextControl(): void {
+		const packet = this.#control[0];
+		if (packet?.kind === "subscribe") this.#subscribe(packet);
+		else if (packet !== undefined) this.#unsubscribe(packet);
+	}
+
+	#subscribe(packet: SubscribePacket): void {
+		const entries: SubscribeEntry[] = [];
+		const added = new Map<string, Subscription>();
+		for (const request of packet.requests) {
+			const { filter, qos, noLocal, retainAsPublished, retainHandling } = request;
+			const invalid = filterProblem(filter, this.#limits.maxTopicLevels) !== undefined;
+			const shared = !invalid && parseShare(filter) !== undefined;
+			if (shared && noLocal) {
+				this.#fail(ReasonCode.protocolError, "No Local on a shared subscription"); // [MQTT-3.8.3-4]
+				return;
+			}
+			const subscriptionId = packet.subscriptionId === ABSENT ? 0 : packet.subscriptionId;
+			const options = { filter, qos, noLocal, retainAsPublished, retainHandling, subscriptionId };
+			const subscription = new Subscription(options, this.persistent && !invalid);
+			const replaces = added.get(filter) ?? this.#subscriptions.get(filter);
+			let problem: ReasonCode = ReasonCode.success;
+			if (invalid) problem = ReasonCode.topicFilterInvalid;
+			else if (replaces === undefined && this.#subscriptions.size + added.size >= this.#limits.maxSubscriptions) {
+				problem = ReasonCode.quotaExceeded;
+			} else {
+				added.set(filter, subscription);
+				const wantsRetained = retainHandling === 0 || (retainHandling === 1 && replaces === undefined);
+				// What the replaced subscription still held waits on here [MQTT-3.8.4-4].
+				if (wantsRetained && !shared) subscription.held = replaces?.held ?? [];
+			}
+			entries.push({ subscription, replaces, problem });
+		}
+		this.#effects.push({ kind: "subscribe", packetId: packet.packetId, entries });
+	}
+
+	#subscribed(packetId: number, results: readonly SubscribeResult[], outbox: Outbox): void {
+		for (const { subscription, cursor } of results) {
+			if (subscription === undefined) continue;
+			subscription.cursor = cursor;
+			subscription.floor = cursor;
+			this.#subscriptions.set(subscription.options.filter, subscription);
+		}
+		const reasonCodes = results.map((result) => result.reasonCode);
+		this.#effects.push({ kind: "send", packet: { kind: "suback", packetId, reasonCodes } });
+		for (const { subscription } of results) {
+			if (subscription === undefined || this.#subscriptions.get(subscription.options.filter) !== subscription) continue;
+			outbox.subscribed(subscription, this.#effects);
+			if (subscription.held !== undefined) this.#effects.push({ kind: "sendRetained", subscription });
+		}
+		this.#controlDone();
+	}
+
+	#unsubscribe(packet: UnsubscribePacket): void {
+		const subscriptions = packet.filters.map((filter) => this.#subscriptions.get(filter)); // [MQTT-3.10.4-1]
+		for (const filter of packet.filters) {
+			this.#subscriptions.delete(filter);
+			this.#outbox?.unsubscribed(filter);
+		}
+		this.#effects.push({ kind: "unsubscribe", packetId: packet.packetId, subscriptions });
+	}
+
+	#unsubscribed(packetId: number, reasonCodes: readonly ReasonCode[]): void {
+		this.#effects.push({ kind: "send", packet: { kind: "unsuback", packetId, reasonCodes } });
+		if (this.persistent) this.#effects.push({ kind: "checkpoint", urgent: false });
+		this.#controlDone();
+	}
+
+	#controlDone(): void {
+		this.#control.shift();
+		this.#nextControl();
+	}
+
+	#disconnect(packet: DisconnectPacket): void {
+		const expiry = packet.sessionExpirySeconds === ABSENT ? undefined : packet.sessionExpirySeconds;
+		if (expiry !== undefined && expiry > 0 && this.#connect?.properties.sessionExpirySeconds === 0) {
+			this.#fail(ReasonCode.protocolError, "a session that was to end with its connection cannot be kept");
+			return;
+		}
+		const kept = expiry === undefined ? undefined : grantedSessionExpiry(expiry, this.#limits);
+		this.#closeSession(kept, packet.reasonCode === ReasonCode.success ? "discard" : "keep"); // [MQTT-3.14.4-3]
+		this.#close("normal", ReasonCode.success, "");
+	}
+
+	#timer(nowMs: number): void {
+		if (this.#state === "connected") {
+			const deadline = this.#lastPacketAtMs + this.#keepAliveMs;
+			if (nowMs < deadline) this.#effects.push({ kind: "setTimer", atMs: deadline });
+			else this.#fail(ReasonCode.keepAliveTimeout, "nothing was heard for one and a half times the keep alive");
+		} else this.#fail(ReasonCode.unspecifiedError, `no complete CONNECT within ${this.#limits.connectTimeoutSeconds} s`);
+	}
+
+	/** Ends the connection from this side: tells the client why where its protocol can, keeps the will. */
+	#fail(reasonCode: ReasonCode, reason: string, how: CloseKind = closeKind(reasonCode)): void {
+		if (this.#state === "connected") {
+			this.#leave(reasonCode, reason, how);
+			return;
+		}
+		// Before CONNACK there is no DISCONNECT [MQTT-3.14.0-1]; where 3.x has no return code, the close says it all.
+		if (this.#version === 5 || connackReturnCode(reasonCode) !== undefined) this.#refuse(reasonCode, reason);
+		this.#closeSession(undefined, "keep");
+		this.#close(how, reasonCode, reason);
+	}
+
+	#refuse(reasonCode: ReasonCode, reason: string): void {
+		const properties = reason === "" ? {} : { reasonString: reason };
+		this.#effects.push({ kind: "send", packet: { kind: "connack", reasonCode, sessionPresent: false, properties } });
+	}
+
+	#leave(reasonCode: ReasonCode, reason: string, how: CloseKind | undefined): void {
+		if (this.#state === "connected" && this.#version === 5) {
+			this.#effects.push({ kind: "send", packet: { kind: "disconnect", reasonCode, reasonString: reason } });
+		}
+		// After a takeover the session belongs to the other connection: nothing of it may be touched any more.
+		if (how !== undefined) this.#closeSession(undefined, "keep");
+		else this.#outbox?.abandon(this.#effects);
+		this.#close(how ?? closeKind(reasonCode), reasonCode, reason);
+	}
+
+	#closeSession(sessionExpirySeconds: number | undefined, will: "discard" | "keep"): void {
+		if (this.#state !== "opening" && this.#state !== "connected") return;
+		this.#outbox?.abandon(this.#effects);
+		this.#effects.push({ kind: "closeSession", sessionExpirySeconds, will });
+	}
+
+	#close(how: CloseKind, reasonCode: ReasonCode, reason: string): void {
+		this.#effects.push({ kind: "close", how, reasonCode, reason });
+		this.#state = "closed";
+	}
+}
+
+function closeKind(reasonCode: ReasonCode): CloseKind {
+	switch (reasonCode) {
+		case ReasonCode.packetTooLarge:
+			return "tooLarge";
+		case ReasonCode.serverShuttingDown:
+		case ReasonCode.useAnotherServer:
+			return "restart";
+		case ReasonCode.serverBusy:
+		case ReasonCode.serverUnavailable:
+		case ReasonCode.connectionRateExceeded:
+			return "busy";
+		case ReasonCode.malformedPacket:
+		case ReasonCode.protocolError:
+		case ReasonCode.unsupportedProtocolVersion:
+		case ReasonCode.topicAliasInvalid:
+		case ReasonCode.topicNameInvalid:
+		case ReasonCode.receiveMaximumExceeded:
+			return "protocolError";
+		default:
+			return "policy";
+	}
+}

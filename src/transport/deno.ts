@@ -1,0 +1,175 @@
+/**
+ * WebSockets and HTTP of Deno. Its own listener reads the frames itself (`framed_socket.ts`); Deno's WebSocket is for
+ * requests that a foreign `Deno.serve` brings. Measured with Deno 2.9.6, that one has faults that nobody can mend from
+ * outside: it collects a fragmented message without any limit (and a frame up to 64 MiB) before it tells anybody, it cannot
+ * be paused or dropped (a peer that reads nothing keeps its queue in memory until the peer's own end), and it takes
+ * unmasked frames. So a server for strangers uses `serve`.
+ */
+
+import type { RuntimeAdapter, WebSocketOptions } from "./adapter.ts";
+import { canonicalAddress } from "./address.ts";
+import { FramedSocket, switchingProtocols } from "./framed_socket.ts";
+import { CLOSE_CODES } from "./frames.ts";
+import { serveHttp, Upgradable } from "./http_server.ts";
+import type { Accept, CloseKind, PeerInfo, Socket, SocketHandler } from "./socket.ts";
+import { decideUpgrade, refusalResponse } from "./upgrade.ts";
+
+/** The parts of Deno that are used, so that nothing else of it is needed to check the types. */
+interface DenoGlobal {
+	readonly Deno: {
+		upgradeWebSocket(request: Request, options: { protocol?: string; idleTimeout: number }): { response: Response; socket: WebSocket };
+	};
+}
+
+/** Above this `send` answers `queued`, as `node:net` does. Deno writes later and tells nothing, so below it means nothing. */
+const HIGH_WATER_BYTES = 65_536;
+const DRAIN_POLL_MS = 10;
+
+/** Makes the adapter for Deno. Throws where the options ask for compression, which Deno does not have. */
+export function createDenoAdapter(options: WebSocketOptions): RuntimeAdapter {
+	if (options.compression) throw new Error("Cannot compress WebSocket messages on Deno: switch compression off, or run on Bun");
+	return {
+		websocket: undefined,
+		upgrade: (request, env, accept) => upgrade(request, env, accept, options),
+		serve: serveHttp,
+	};
+}
+
+function upgrade(request: Request, env: unknown, accept: Accept, options: WebSocketOptions): Response {
+	const { remoteAddr, upgradable } = connectionOf(env);
+	const decision = decideUpgrade(request, options);
+	if (decision.kind === "refuse") return refusalResponse(decision);
+	const peer: PeerInfo = {
+		transport: request.url.startsWith("https:") ? "wss" : "ws",
+		address: canonicalAddress(remoteAddr.hostname),
+		port: remoteAddr.port,
+		// A copy: Deno's request is void after the upgrade.
+		request: { url: request.url, headers: new Headers(request.headers) },
+	};
+	if (upgradable) {
+		upgradable.taken = true;
+		upgradable.stream.write(switchingProtocols(request.headers.get("sec-websocket-key") ?? "", decision.protocol));
+		new FramedSocket(upgradable.stream, upgradable.head, peer, accept);
+		return new Response(null);
+	}
+	const { Deno } = globalThis as unknown as DenoGlobal;
+	const { response, socket } = Deno.upgradeWebSocket(request, {
+		...(decision.protocol === undefined ? {} : { protocol: decision.protocol }),
+		// Deno pings after half of it and closes after the other half without a pong.
+		idleTimeout: 2 * options.pingSeconds,
+	});
+	new DenoSocket(socket, peer, accept);
+	return response;
+}
+
+interface RemoteAddress {
+	readonly hostname: string;
+	readonly port: number;
+}
+
+function connectionOf(env: unknown): { readonly remoteAddr: RemoteAddress; readonly upgradable: Upgradable | undefined } {
+	const upgradable = typeof env === "object" && env !== null && "upgradable" in env ? env.upgradable : undefined;
+	const info = typeof env === "object" && env !== null && "info" in env ? env.info : env;
+	if (typeof info === "object" && info !== null && "remoteAddr" in info) {
+		return { remoteAddr: info.remoteAddr as RemoteAddress, upgradable: upgradable instanceof Upgradable ? upgradable : undefined };
+	}
+	throw new TypeError(
+		'Cannot upgrade without the connection: pass "{ info }" (second argument of the handler in Deno.serve) as second argument',
+	);
+}
+
+/** Sockets with a queue, looked after by one timer: Deno has no event for an empty queue. */
+const queued = new Set<DenoSocket>();
+let poll: ReturnType<typeof setInterval> | undefined;
+
+function watchQueue(socket: DenoSocket): void {
+	queued.add(socket);
+	poll ??= setInterval(() => {
+		for (const one of queued) one.checkQueue();
+	}, DRAIN_POLL_MS);
+}
+
+function unwatchQueue(socket: DenoSocket): void {
+	queued.delete(socket);
+	if (queued.size > 0) return;
+	clearInterval(poll);
+	poll = undefined;
+}
+
+/** A WebSocket of a foreign `Deno.serve`. */
+class DenoSocket implements Socket {
+	readonly peer: PeerInfo;
+	readonly #ws: WebSocket;
+	#handler: SocketHandler | undefined;
+	#state: "open" | "closing" | "closed" = "open";
+
+	constructor(ws: WebSocket, peer: PeerInfo, accept: Accept) {
+		this.peer = peer;
+		this.#ws = ws;
+		ws.binaryType = "arraybuffer";
+		ws.onopen = () => {
+			this.#handler = accept(this);
+			if (!this.#handler) this.close("busy");
+		};
+		ws.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => {
+			if (this.#state !== "open") return;
+			if (typeof data === "string") this.#handler?.onText();
+			else if (data.byteLength > 0) this.#handler?.onData(new Uint8Array(data));
+		};
+		// "close" follows every error, and is what counts.
+		ws.onerror = (event) => event.preventDefault();
+		ws.onclose = () => this.#closed();
+	}
+
+	send(bytes: Uint8Array): "sent" | "queued" | "dropped" {
+		if (this.#state !== "open" || this.#ws.readyState !== WebSocket.OPEN) return "dropped";
+		this.#ws.send(bytes as Uint8Array<ArrayBuffer>);
+		if (this.#ws.bufferedAmount <= HIGH_WATER_BYTES) return "sent";
+		watchQueue(this);
+		return "queued";
+	}
+
+	get bufferedAmount(): number {
+		return this.#ws.bufferedAmount;
+	}
+
+	pause(): void {
+		// Deno reads on.
+	}
+
+	resume(): void {
+		// Never paused.
+	}
+
+	ping(): void {
+		// Deno pings by itself.
+	}
+
+	close(kind: CloseKind): void {
+		if (this.#state !== "open") return;
+		this.#state = "closing";
+		unwatchQueue(this);
+		// Without a reason Deno leaves the code out, too.
+		this.#ws.close(CLOSE_CODES[kind], kind);
+	}
+
+	terminate(): void {
+		if (this.#state === "closed") return;
+		if (this.#state === "open") this.#ws.close();
+		queueMicrotask(() => this.#closed());
+	}
+
+	/** Called by the timer that all sockets with a queue share. */
+	checkQueue(): void {
+		if (this.#ws.bufferedAmount > 0) return;
+		unwatchQueue(this);
+		if (this.#state === "open") this.#handler?.onDrain();
+	}
+
+	#closed(): void {
+		if (this.#state === "closed") return;
+		this.#state = "closed";
+		unwatchQueue(this);
+		this.#handler?.onClose();
+	}
+}

@@ -1,0 +1,141 @@
+/**
+ * An HTTP server for fetch handlers on `node:http` and `node:https`. It leaves the connection of an upgrade request to the
+ * handler, which `Deno.serve` cannot. Knows HTTP, nothing of what is served.
+ */
+
+import { createServer as createHttpServer, type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http";
+import { createServer as createHttpsServer } from "node:https";
+import type { Socket as NodeSocket } from "node:net";
+import { Readable } from "node:stream";
+import type { ReadableStream as NodeReadableStream } from "node:stream/web";
+import { log } from "../log.ts";
+import type { ServeOptions } from "./adapter.ts";
+import { listen } from "./listen.ts";
+import type { Listener } from "./socket.ts";
+
+const logger = log("transport");
+
+/** A client that takes longer to send the head of a request is cut. */
+const HEADERS_MS = 10_000;
+const REQUEST_MS = 60_000;
+/** A TLS handshake that takes longer is given up. */
+const HANDSHAKE_MS = 10_000;
+
+/** The connection of an upgrade request, for the handler to take. */
+export class Upgradable {
+	readonly stream: NodeSocket;
+	/** What came behind the request already. */
+	readonly head: Uint8Array;
+	/** Whether the handler has taken it and answered by itself: its `Response` is then not sent. */
+	taken = false;
+
+	constructor(stream: NodeSocket, head: Uint8Array) {
+		this.stream = stream;
+		this.head = head;
+	}
+}
+
+/** `env` of a request: what `Deno.serve` would tell, and the connection where the client asks for an upgrade. */
+export interface HttpEnv {
+	readonly info: { readonly remoteAddr: { readonly transport: "tcp"; readonly hostname: string; readonly port: number } };
+	readonly upgradable?: Upgradable;
+}
+
+/** Serves a fetch handler. Rejects with an Error that names the remedy when it cannot listen. */
+export function serveHttp({ hostname, port, tls, fetch }: ServeOptions): Promise<Listener> {
+	const timeouts = { headersTimeout: HEADERS_MS, requestTimeout: REQUEST_MS };
+	const scheme = tls ? "https" : "http";
+	const server = tls
+		? createHttpsServer({ ...timeouts, cert: tls.cert, key: tls.key, handshakeTimeout: HANDSHAKE_MS })
+		: createHttpServer(timeouts);
+
+	/** Answers what is wrong as a response: nothing that a client sends may end the process. */
+	const answer = async (incoming: IncomingMessage, signal: AbortSignal, upgradable?: Upgradable): Promise<Response> => {
+		let request: Request;
+		try {
+			request = toRequest(incoming, scheme, signal, upgradable === undefined);
+		} catch {
+			return new Response("Bad request\n", { status: 400 });
+		}
+		try {
+			return await fetch(request, envOf(incoming.socket, upgradable));
+		} catch (error) {
+			logger.error("HTTP handler failed", { error });
+			return new Response("Internal server error\n", { status: 500 });
+		}
+	};
+
+	server.on("request", (incoming: IncomingMessage, outgoing: ServerResponse) => {
+		const gone = new AbortController();
+		outgoing.on("error", () => {});
+		outgoing.on("close", () => gone.abort());
+		void answer(incoming, gone.signal).then((response) => send(response, outgoing, incoming.method === "HEAD"));
+	});
+	server.on("upgrade", (incoming: IncomingMessage, stream: NodeSocket, head: Buffer) => {
+		const upgradable = new Upgradable(stream, head);
+		const gone = new AbortController();
+		stream.on("error", () => {});
+		stream.on("close", () => gone.abort());
+		void answer(incoming, gone.signal, upgradable).then((response) => {
+			if (!upgradable.taken) void sendOver(stream, response);
+		});
+	});
+	server.on("clientError", (error, stream) => {
+		logger.debug("HTTP connection failed", { error: error.message });
+		stream.destroy();
+	});
+	return listen(server, { hostname, port });
+}
+
+function envOf(socket: NodeSocket, upgradable: Upgradable | undefined): HttpEnv {
+	const info = { remoteAddr: { transport: "tcp", hostname: socket.remoteAddress ?? "", port: socket.remotePort ?? 0 } } as const;
+	return upgradable ? { info, upgradable } : { info };
+}
+
+/** Throws where the client sent what no `Request` can be, such as a Host that is none. */
+function toRequest(incoming: IncomingMessage, scheme: string, signal: AbortSignal, hasBody: boolean): Request {
+	const url = new URL(`${scheme}://${incoming.headers.host ?? "localhost"}${incoming.url ?? "/"}`);
+	const headers = new Headers();
+	const raw = incoming.rawHeaders;
+	for (let index = 0; index + 1 < raw.length; index += 2) headers.append(raw[index] as string, raw[index + 1] as string);
+	const method = incoming.method ?? "GET";
+	if (!hasBody || method === "GET" || method === "HEAD") return new Request(url, { method, headers, signal });
+	const body = Readable.toWeb(incoming) as NodeReadableStream<Uint8Array> as unknown as ReadableStream<Uint8Array>;
+	return new Request(url, { method, headers, signal, body, duplex: "half" } as RequestInit);
+}
+
+async function send(response: Response, outgoing: ServerResponse, headOnly: boolean): Promise<void> {
+	outgoing.statusCode = response.status;
+	for (const [name, value] of response.headers) if (name !== "set-cookie") outgoing.setHeader(name, value);
+	const cookies = response.headers.getSetCookie();
+	if (cookies.length > 0) outgoing.setHeader("set-cookie", cookies);
+	if (headOnly || !response.body) {
+		await response.body?.cancel();
+		outgoing.end();
+		return;
+	}
+	const reader = response.body.getReader();
+	outgoing.on("close", () => void reader.cancel().catch(() => {}));
+	try {
+		for (let part = await reader.read(); !part.done; part = await reader.read()) {
+			if (!outgoing.write(part.value)) await new Promise<void>((resume) => outgoing.once("drain", resume).once("close", resume));
+		}
+		outgoing.end();
+	} catch {
+		// The status is out already: only a broken connection tells the client that the body is not whole.
+		outgoing.destroy();
+	}
+}
+
+/** Sends a response to an upgrade request that nobody took, and ends the connection. */
+async function sendOver(stream: NodeSocket, response: Response): Promise<void> {
+	const body = Buffer.from(await response.arrayBuffer());
+	const headers = [...response.headers].filter(([name]) => name !== "connection" && name !== "content-length");
+	const connection = response.headers.has("upgrade") ? "Upgrade, close" : "close";
+	const lines = [`HTTP/1.1 ${response.status} ${STATUS_CODES[response.status] ?? ""}`];
+	headers.push(["connection", connection], ["content-length", String(body.length)]);
+	for (const [name, value] of headers) lines.push(`${name}: ${value}`);
+	stream.resume();
+	stream.end(Buffer.concat([Buffer.from(`${lines.join("\r\n")}\r\n\r\n`, "latin1"), body]));
+	stream.setTimeout(HEADERS_MS, () => stream.destroy());
+}

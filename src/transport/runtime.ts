@@ -1,0 +1,14 @@
+/** The single choice between Bun and Deno. */
+
+import type { RuntimeAdapter, WebSocketOptions } from "./adapter.ts";
+import { createBunAdapter } from "./bun.ts";
+import { createDenoAdapter } from "./deno.ts";
+
+export type { RuntimeAdapter, ServeOptions, WebSocketOptions } from "./adapter.ts";
+
+/** Makes the adapter of the runtime that this runs on. */
+export function createRuntimeAdapter(options: WebSocketOptions): RuntimeAdapter {
+	if ("Bun" in globalThis) return createBunAdapter(options);
+	if ("Deno" in globalThis) return createDenoAdapter(options);
+	throw new Error("Shoal runs on Bun and on Deno: start it with one of them");
+}
