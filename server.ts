@@ -14,7 +14,7 @@ async function main(): Promise<void> {
 	const end = async (signal: string) => {
 		if (ending) return;
 		ending = true;
-		logger.info("{signal}: sending clients away", { signal });
+		logger.info("Sending the clients away", { signal });
 		await broker.drain(config.drainSeconds);
 		await broker.stop();
 		process.exit(0);
@@ -28,7 +28,7 @@ async function main(): Promise<void> {
 		await broker.stop();
 		throw error;
 	}
-	logger.info("Shoal {version} is ready: connect to {address}", {
+	logger.info("Shoal is ready", {
 		version: VERSION,
 		address: `ws://localhost:${config.port}${config.wsPath}`,
 	});

@@ -10,7 +10,7 @@ import type { Config } from "./config.ts";
 
 export type LogFields = Readonly<Record<string, unknown>>;
 
-/** Logs under one category. Messages are constant sentences; whatever varies is a field. */
+/** Logs under one category. Messages are constant sentences; whatever varies is a field, which `{name}` puts into the sentence. */
 export interface Logger {
 	debug(message: string, fields?: LogFields): void;
 	info(message: string, fields?: LogFields): void;
@@ -53,16 +53,23 @@ export function log(category: string): Logger {
 }
 
 function jsonLine(record: LogRecord): string {
-	const head = { time: timeOf(record), level: nameOf(record.level), category: categoryOf(record), message: record.rawMessage };
+	const head = { time: timeOf(record), level: nameOf(record.level), category: categoryOf(record), message: sentence(record) };
 	// Twice: the first decides the order of the keys, the second that no field takes the place of one.
 	return JSON.stringify({ ...head, ...record.properties, ...head }, showSpecial);
 }
 
 function textLine(record: LogRecord): string {
-	const head = `${timeOf(record)} ${nameOf(record.level).padEnd(5)} ${categoryOf(record)}: ${String(record.rawMessage)}`;
-	const fields = Object.entries(record.properties).filter(([, value]) => value !== undefined);
+	const head = `${timeOf(record)} ${nameOf(record.level).padEnd(5)} ${categoryOf(record)}: ${sentence(record)}`;
+	const said = new Set(String(record.rawMessage).match(/(?<=\{)\w+(?=\})/g));
+	const fields = Object.entries(record.properties).filter(
+		([name, value]) => value !== undefined && (!said.has(name) || value instanceof Error),
+	);
 	return [head, ...fields.map(([name, value]) => `${name}=${textOf(value)}`)].join(" ");
 }
+
+/** The message with the fields that it names, which the library has put at the odd places. The stack of an error stays a field. */
+const sentence = (record: LogRecord): string =>
+	record.message.map((part, index) => (index % 2 === 0 ? part : textOf(part instanceof Error ? part.message : part))).join("");
 
 const timeOf = (record: LogRecord): string => new Date(record.timestamp).toISOString();
 

@@ -81,7 +81,7 @@ export function createBroker(partial: Partial<Config> = {}, parts: ShoalParts = 
 			path: config.store === "memory" ? ":memory:" : join(config.dataDir, "shoal.sqlite"),
 			sync: config.storeSync,
 			limits: { logMaxMessages: config.logMaxMessages, maxRetained: config.maxRetainedMessages },
-			onError: (error) => logger.error("Store: {error}", { error: error.message }),
+			onError: (error) => logger.error("The store reports an error", { error: error.message }),
 		}),
 		authenticator: parts.authenticator ?? defaultAuthenticator(config),
 		authorizer: parts.authorizer ?? allowEverything,
@@ -117,7 +117,7 @@ export function createBroker(partial: Partial<Config> = {}, parts: ShoalParts = 
 		const add = (transport: PeerInfo["transport"], listener: Listener) => {
 			listeners.push(listener);
 			open.push({ transport, hostname: listener.hostname, port: listener.port });
-			logger.info("Listening for {transport} on {hostname} port {port}", { transport, hostname: listener.hostname, port: listener.port });
+			logger.info("Listening", { transport, hostname: listener.hostname, port: listener.port });
 		};
 		const tls = await readCertificates(config);
 		add("ws", await adapter.serve({ hostname, port: config.port, fetch }));
@@ -166,7 +166,7 @@ function defaultAuthenticator(config: Config): Authenticator {
 			if (told) return;
 			told = true;
 			logger.warn(
-				"A client from {address} was refused: without authentication only this machine may connect. ALLOW_ANONYMOUS=true lets everybody in.",
+				"A client from elsewhere was refused, since without authentication only this machine may connect; ALLOW_ANONYMOUS=true lets everybody in",
 				{ address },
 			);
 		},

@@ -32,7 +32,7 @@ describe("log", () => {
 				time: "",
 				level: "info",
 				category: "connection",
-				message: "Client {id} connected",
+				message: 'Client "a b\\nlevel=error" connected',
 				clientId: "a b\nlevel=error",
 				port: 1883,
 			},
@@ -42,7 +42,7 @@ describe("log", () => {
 
 	it("text: a value that a client chose cannot forge a line or a field", () => {
 		const line = linesOf("info", "text")[0];
-		assert.match(String(line), /^\S+ info {2}connection: Client \{id\} connected clientId="a b\\nlevel=error" port=1883 time=forged$/);
+		assert.match(String(line), /^\S+ info {2}connection: Client "a b\\nlevel=error" connected port=1883 time=forged$/);
 	});
 
 	for (const format of ["text", "json"]) {
@@ -52,8 +52,8 @@ describe("log", () => {
 			assert.doesNotMatch(String(line), /secret|115/);
 		});
 
-		it(`${format}: an error is shown with its cause`, () => {
-			assert.match(String(linesOf("error", format)[0]), /Error: outer.*caused by TypeError: inner/);
+		it(`${format}: an error is shown by its message in the sentence, and with stack and cause in its field`, () => {
+			assert.match(String(linesOf("error", format)[0]), /Failed: outer\W.*Error: outer.*caused by TypeError: inner/);
 		});
 
 		it(`${format}: no line is lost when the process ends at once`, () => {

@@ -90,7 +90,7 @@ export class Authentication {
 
 	/** Whoever cannot be asked has not said yes. */
 	#failed(error: unknown, handle: (input: Input) => void): void {
-		this.#context.log.error("Authentication failed to answer: {error}", { error });
+		this.#context.log.error("Authentication gave no answer", { error });
 		this.#refuse(ReasonCode.serverUnavailable, handle);
 	}
 }

@@ -203,7 +203,7 @@ export class Broker {
 			}
 			await new Promise((resolve) => setTimeout(resolve, (seconds * 1000) / (2 * batches)));
 		}
-		this.#log.info("{count} clients were sent away", { count: connections.length });
+		this.#log.info("The clients were sent away", { count: connections.length });
 	}
 
 	/** Ends what is left and closes the store. */

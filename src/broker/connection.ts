@@ -287,7 +287,7 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 			this.#writer.setVersion(version);
 			if (packet.reasonCode === ReasonCode.success && connect !== undefined) {
 				this.#writer.configure(connect, this.#context.limits.topicAliasMaximum);
-				this.#context.log.debug("Client {clientId} connected from {address}", {
+				this.#context.log.debug("Client connected", {
 					clientId: this.clientId,
 					address: this.#socket.peer.address,
 				});
@@ -310,7 +310,7 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 	/** The stream to the client cannot go on: the connection ends as if the network had failed. */
 	#lost(why: string): void {
 		if (this.#closed) return;
-		this.#context.log.info("Client {clientId} is cut off: {why}", { clientId: this.clientId, why });
+		this.#context.log.info("Client is cut off", { clientId: this.clientId, why });
 		countByCode(this.#context.metrics.disconnectsSent, ReasonCode.quotaExceeded);
 		this.#socket.terminate();
 		this.handle({ kind: "socketClosed" });
@@ -333,7 +333,7 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 
 	#close({ how, reasonCode, reason }: Extract<Effect, { kind: "close" }>): void {
 		if (reasonCode !== ReasonCode.success) {
-			this.#context.log.info("Connection of {clientId} from {address} ends: {reasonCode}, {reason}", {
+			this.#context.log.info("The connection ends", {
 				clientId: this.clientId,
 				address: this.#socket.peer.address,
 				reasonCode: reasonName(reasonCode),

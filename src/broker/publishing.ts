@@ -91,7 +91,7 @@ export class Publishing {
 		const { metrics, log } = this.#context;
 		metrics.dropped.storeFailed++;
 		const reasonCode = error instanceof NotStored ? error.reasonCode : ReasonCode.implementationSpecificError;
-		if (reasonCode !== ReasonCode.quotaExceeded) log.error("A message could not be stored: {error}", { error });
+		if (reasonCode !== ReasonCode.quotaExceeded) log.error("A message could not be stored", { error });
 		if (packetId === 0) return;
 		if (this.#publisher.hearsReasons && reasonCode === ReasonCode.quotaExceeded) this.#result(packetId, reasonCode);
 		else this.#publisher.handle({ kind: "end", reasonCode, reason: "the message could not be stored" });

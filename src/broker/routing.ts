@@ -66,7 +66,7 @@ export class Routing {
 			nowMs: () => clock.nowMs(),
 			publicationOf: (message) => this.#publication.begin(message, clock.nowMs()),
 			dropped: (reason) => metrics.dropped[reason]++,
-			failed: (what, error) => log.error("{what} failed: {error}", { what, error }),
+			failed: (what, error) => log.error("A share group met an error", { what, error }),
 		};
 	}
 

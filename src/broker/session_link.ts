@@ -44,7 +44,7 @@ export class SessionLink implements Checkpointed {
 				else if (!this.#over) this.#handle({ kind: "opened", session: opened });
 			},
 			(error) => {
-				this.#context.log.error("The session of {clientId} could not be opened: {error}", { clientId: effect.clientId, error });
+				this.#context.log.error("The session could not be opened", { clientId: effect.clientId, error });
 				this.#handle({ kind: "openFailed", reasonCode: ReasonCode.serverUnavailable });
 			},
 		);
@@ -124,7 +124,7 @@ export class SessionLink implements Checkpointed {
 			this.#handle({ kind: "takenOver" });
 			return;
 		}
-		this.#context.log.error("The store failed for {clientId}: {error}", { clientId: this.#channel.clientId, error });
+		this.#context.log.error("The store failed a client", { clientId: this.#channel.clientId, error });
 		const full = error instanceof StoreError && error.code === "full";
 		const reasonCode = full ? ReasonCode.quotaExceeded : ReasonCode.implementationSpecificError;
 		this.#handle({ kind: "end", reasonCode, reason: "the store cannot take it" });

@@ -80,7 +80,7 @@ export class Sessions {
 			await Promise.all([stored, closed]);
 		} catch (error) {
 			if (error instanceof StoreError && error.code === "fenced") return;
-			this.#log.error("The session of {clientId} could not be closed: {error}", { clientId: session.clientId, error });
+			this.#log.error("The session could not be closed", { clientId: session.clientId, error });
 		}
 		if (request.will === "keep") this.#onWill();
 	}

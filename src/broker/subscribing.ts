@@ -78,6 +78,8 @@ export class Subscribing {
 						stored.map((entry) => entry.subscription.options),
 					);
 		const cursors = new Map(stored.map((entry, i) => [entry, positions[i]?.cursor ?? 0]));
+		// The connection ended meanwhile, and its channel has not heard of these subscriptions.
+		if (!client.open) for (const { subscription } of granted) this.#routing.detach(client, subscription);
 		return entries.map((entry, i) => {
 			const problem = problems[i] as ReasonCode;
 			if (problem !== ReasonCode.success) {

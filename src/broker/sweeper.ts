@@ -41,7 +41,7 @@ export class Sweeper {
 		if (this.#sweeping) return;
 		this.#sweeping = true;
 		this.#sweep()
-			.catch((error) => this.#log.error("Wills and expired sessions could not be handled: {error}", { error }))
+			.catch((error) => this.#log.error("Wills and expired sessions could not be handled", { error }))
 			.finally(() => {
 				this.#sweeping = false;
 			});
@@ -52,7 +52,7 @@ export class Sweeper {
 			this.#again = false;
 			const { wills, expiredSessions } = await this.#store.due(this.#clock.nowMs(), BATCH);
 			await Promise.all(wills.map(({ id, message }) => this.#routing.publish(message, { willId: id })));
-			if (expiredSessions.length > 0) this.#log.debug("{count} sessions have expired", { count: expiredSessions.length });
+			if (expiredSessions.length > 0) this.#log.debug("Sessions have expired", { count: expiredSessions.length });
 			if (wills.length === BATCH || expiredSessions.length === BATCH) this.#again = true;
 		}
 	}

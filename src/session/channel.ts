@@ -389,7 +389,6 @@ export class Channel {
 		});
 		this.#lastPacketAtMs = nowMs;
 		this.#outbox.resume(subscriptions, session.inflight, session.lastPacketId, this.#effects);
-		this.#outbox.released(this.#effects);
 		const early = this.#early;
 		this.#early = [];
 		for (const waiting of early) if (this.#state === "connected") this.#connectedPacket(waiting, nowMs);

@@ -55,6 +55,8 @@ export class Outbox {
 	#fetching = 0;
 	/** Whether entries were passed over while a fetch was under way. */
 	#missedWhileFetching = false;
+	/** Packet ids of an earlier connection whose turn to be sent again has not come, because this client's window is smaller. */
+	#toResend: number[] = [];
 	#serial = 1;
 	#wasFull = false;
 
@@ -62,10 +64,6 @@ export class Outbox {
 		this.#options = options;
 	}
 
-	/** Messages that are in flight or queued here. */
-	get pending(): number {
-		return this.#inflight.size + this.queued;
-	}
 
 	/** Deliveries that wait for the window. */
 	get queued(): number {
@@ -85,19 +83,21 @@ export class Outbox {
 		for (const record of records) {
 			const { packetId, qos, state, log, seq, retain, subscriptionIds, message } = record;
 			const shared = log.startsWith("$share/");
-			if (state === "received" || message === undefined) {
-				this.#inflight.set(packetId, { packetId, qos, log, seq, shared, delivery: undefined, state: "received", serial: 0 });
+			if (state === "received") {
+				this.#inflight.set(packetId, { packetId, qos, log, seq, shared, delivery: undefined, state, serial: 0 });
 				effects.push({ kind: "send", packet: pubrel(packetId, ReasonCode.success) });
 				continue;
 			}
+			if (message === undefined) continue;
 			const delivery: Delivery = { message, qos, retain, subscriptionIds, log, seq, shared };
 			this.#inflight.set(packetId, { packetId, qos, log, seq, shared, delivery, state: "sent", serial: 0 });
 			this.#inflightBytes += message.payload.length;
 			const subscription = this.#logs.get(log);
 			if (subscription !== undefined && seq <= subscription.floor) subscription.floor = seq - 1;
-			effects.push({ kind: "sendPublish", delivery, packetId, dup: true });
+			this.#toResend.push(packetId);
 		}
-		this.#behind = this.#logs.size > 0;
+		this.#resend(effects);
+		this.released(effects);
 	}
 
 	/** A subscription of this session was granted or replaced. */
@@ -111,6 +111,7 @@ export class Outbox {
 		if (old !== undefined) {
 			subscription.cursor = Math.max(subscription.cursor, old.cursor);
 			subscription.floor = Math.max(subscription.floor, old.floor);
+			subscription.moved = true;
 		}
 		this.#logs.set(filter, subscription);
 		this.#fallBehind();
@@ -123,6 +124,7 @@ export class Outbox {
 
 	/** The retained messages of a subscription are out, its log may be read. */
 	released(effects: Effect[]): void {
+		if (this.#logs.size === 0) return;
 		this.#fallBehind();
 		this.#pump(effects);
 	}
@@ -299,9 +301,14 @@ export class Outbox {
 	}
 
 	#windowOpen(): boolean {
-		return (
-			this.#inflight.size < this.#options.window && (this.#inflightBytes < this.#options.windowBytes || this.#inflight.size === 0)
-		);
+		if (this.#inflight.size === 0) return true;
+		return this.#inflight.size < this.#options.window && this.#inflightBytes < this.#options.windowBytes;
+	}
+
+	/** Reading for every single free place would cost more than it brings: half of the window must be free. */
+	#worthFilling(): boolean {
+		const { window } = this.#options;
+		return this.#windowOpen() && (this.#inflight.size === 0 || (window - this.#inflight.size) * 2 >= window);
 	}
 
 	#fallBehind(): void {
@@ -311,11 +318,8 @@ export class Outbox {
 
 	/** Asks for log entries where there are some to read and room to send them. */
 	#pump(effects: Effect[]): void {
-		if (!this.#behind || this.#fetching > 0 || this.queued > 0 || !this.#windowOpen()) return;
-		const free = this.#options.window - this.#inflight.size;
-		// A read for every single free place would cost more than it brings: wait until half of the window is free.
-		if (free * 2 < this.#options.window && this.#inflight.size > 0) return;
-		this.#fetching = Math.min(FETCH_LIMIT, free);
+		if (!this.#behind || this.#fetching > 0 || this.queued > 0 || !this.#worthFilling()) return;
+		this.#fetching = Math.min(FETCH_LIMIT, this.#options.window - this.#inflight.size);
 		this.#missedWhileFetching = false;
 		effects.push({ kind: "fetch", limit: this.#fetching });
 	}
@@ -406,8 +410,18 @@ export class Outbox {
 		subscription.moved = true;
 	}
 
-	/** Room came: first what is queued, then what is in the logs. */
+	/** Sends again what an earlier connection left unacknowledged, as far as this client's window goes [MQTT-3.3.4-9]. */
+	#resend(effects: Effect[]): void {
+		while (this.#toResend.length > 0 && this.#inflight.size - this.#toResend.length < this.#options.window) {
+			const packetId = this.#toResend.shift() as number;
+			const delivery = this.#inflight.get(packetId)?.delivery;
+			if (delivery !== undefined) effects.push({ kind: "sendPublish", delivery, packetId, dup: true });
+		}
+	}
+
+	/** Room came: first what is to be sent again, then what is queued, then what is in the logs. */
 	#advance(nowMs: number, effects: Effect[]): void {
+		if (this.#toResend.length > 0) this.#resend(effects);
 		while (this.queued > 0 && this.#windowOpen()) {
 			const delivery = this.#queue[this.#queueHead++] as Delivery;
 			this.#start(delivery, nowMs, effects);
@@ -417,7 +431,7 @@ export class Outbox {
 			this.#queueHead = 0;
 		}
 		this.#pump(effects);
-		if (this.#wasFull && this.queued === 0 && this.#windowOpen()) {
+		if (this.#wasFull && this.queued === 0 && this.#worthFilling()) {
 			this.#wasFull = false;
 			effects.push({ kind: "room" });
 		}

@@ -8,6 +8,7 @@
 
 import type { RuntimeAdapter, WebSocketOptions } from "./adapter.ts";
 import { canonicalAddress } from "./address.ts";
+import { LINGER_MS } from "./byte_stream.ts";
 import { FramedSocket, switchingProtocols } from "./framed_socket.ts";
 import { CLOSE_CODES } from "./frames.ts";
 import { serveHttp, Upgradable } from "./http_server.ts";
@@ -102,6 +103,7 @@ class DenoSocket implements Socket {
 	readonly #ws: WebSocket;
 	#handler: SocketHandler | undefined;
 	#state: "open" | "closing" | "closed" = "open";
+	#linger: ReturnType<typeof setTimeout> | undefined;
 
 	constructor(ws: WebSocket, peer: PeerInfo, accept: Accept) {
 		this.peer = peer;
@@ -149,13 +151,16 @@ class DenoSocket implements Socket {
 		if (this.#state !== "open") return;
 		this.#state = "closing";
 		unwatchQueue(this);
+		this.#linger = setTimeout(() => this.#closed(), LINGER_MS);
 		// Without a reason Deno leaves the code out, too.
 		this.#ws.close(CLOSE_CODES[kind], kind);
 	}
 
+	/** All that can be done is to forget it: Deno keeps the connection until the peer lets go. */
 	terminate(): void {
 		if (this.#state === "closed") return;
 		if (this.#state === "open") this.#ws.close();
+		this.#state = "closing";
 		queueMicrotask(() => this.#closed());
 	}
 
@@ -169,6 +174,7 @@ class DenoSocket implements Socket {
 	#closed(): void {
 		if (this.#state === "closed") return;
 		this.#state = "closed";
+		clearTimeout(this.#linger);
 		unwatchQueue(this);
 		this.#handler?.onClose();
 	}

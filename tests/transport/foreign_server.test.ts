@@ -11,7 +11,7 @@ import { Opcode, RawWebSocket, requestUpgrade } from "../support/raw_websocket.t
 
 const options = { maxPacketSize: 1_048_576, maxBufferedBytes: 16_777_216, pingSeconds: 0, compression: false, requireSubprotocol: true };
 
-socketContract("ws in a foreign server", { transport: "ws", pauses: !onDeno, terminates: !onDeno }, async (accept) => {
+socketContract("ws in a foreign server", { transport: "ws", stops: false, pauses: !onDeno, terminates: !onDeno }, async (accept) => {
 	const adapter = createRuntimeAdapter(options);
 	const listener = serveForeign(adapter, (request, second) => adapter.upgrade(request, second, accept));
 	return { listener, connect: () => webSocketClient({ port: listener.port }) };

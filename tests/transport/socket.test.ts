@@ -21,22 +21,22 @@ function serve(accept: Accept, tls?: { cert: string; key: string }) {
 	return adapter.serve({ ...HOST, ...(tls ? { tls } : {}), fetch: (request, env) => adapter.upgrade(request, env, accept) });
 }
 
-socketContract("ws", { transport: "ws", pauses: true, terminates: true }, async (accept) => {
+socketContract("ws", { transport: "ws", stops: true, pauses: true, terminates: true }, async (accept) => {
 	const listener = await serve(accept);
 	return { listener, connect: () => webSocketClient({ port: listener.port }) };
 });
 
-socketContract("wss", { transport: "wss", pauses: true, terminates: true }, async (accept) => {
+socketContract("wss", { transport: "wss", stops: true, pauses: true, terminates: true }, async (accept) => {
 	const listener = await serve(accept, server);
 	return { listener, connect: () => webSocketClient({ port: listener.port, tls: trust }) };
 });
 
-socketContract("tcp", { transport: "tcp", pauses: true, terminates: true }, async (accept) => {
+socketContract("tcp", { transport: "tcp", stops: true, pauses: true, terminates: true }, async (accept) => {
 	const listener = await listenTcp(HOST, accept);
 	return { listener, connect: () => streamClient({ port: listener.port }) };
 });
 
-socketContract("tls", { transport: "tls", pauses: true, terminates: true }, async (accept) => {
+socketContract("tls", { transport: "tls", stops: true, pauses: true, terminates: true }, async (accept) => {
 	const listener = await listenTcp({ ...HOST, tls: { ...server, clientCertificate: "none" } }, accept);
 	return { listener, connect: () => streamClient({ port: listener.port, tls: trust }) };
 });
