@@ -1,7 +1,7 @@
 /** The broker as a program: settings from the environment, a life that ends with a signal, exit code 1 for what cannot start. */
 
 import process from "node:process";
-import { configHelp, configureLog, createBroker, log, parseConfig, VERSION } from "./src/shoal.ts";
+import { configHelp, configureLog, createBroker, type ListeningPort, log, parseConfig, VERSION } from "./src/shoal.ts";
 
 async function main(): Promise<void> {
 	const config = parseConfig(process.env);
@@ -22,15 +22,16 @@ async function main(): Promise<void> {
 	process.on("SIGTERM", () => void end("SIGTERM"));
 	process.on("SIGINT", () => void end("SIGINT"));
 
+	let ports: readonly ListeningPort[];
 	try {
-		await broker.listen();
+		ports = await broker.listen();
 	} catch (error) {
 		await broker.stop();
 		throw error;
 	}
 	logger.info("Shoal is ready", {
 		version: VERSION,
-		address: `ws://localhost:${config.port}${config.wsPath}`,
+		address: `ws://localhost:${ports[0]?.port}${config.wsPath}`,
 	});
 }
 

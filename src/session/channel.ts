@@ -5,7 +5,6 @@
  * States: `idle` (waiting for CONNECT) → `authenticating` → `opening` (the session) → `connected` → `closed`.
  */
 
-import type { Message } from "../mqtt/message.ts";
 import {
 	ABSENT,
 	type AuthPacket,
@@ -13,28 +12,21 @@ import {
 	type ConnectPacket,
 	type DisconnectPacket,
 	type ProtocolVersion,
-	type PublishPacket,
-	type SubscribePacket,
-	type UnsubscribePacket,
 } from "../mqtt/packet.ts";
 import { connackReturnCode, ReasonCode } from "../mqtt/reason_code.ts";
-import { filterProblem, levelCount, parseShare, type Topic } from "../mqtt/topic.ts";
 import type { Checkpoint, OpenedSession, Position } from "../store/store.ts";
 import type { CloseKind } from "../transport/socket.ts";
-import { connackProperties, connectProblem, grantedKeepAlive, grantedSessionExpiry } from "./connect.ts";
-import type { ChannelLimits, Effect, Input, LifecycleEvent, SessionEvent, SubscribeEntry, SubscribeResult } from "./effects.ts";
-import { Inbox } from "./inbox.ts";
-import { Outbox } from "./outbox.ts";
-import { Subscription } from "./subscription.ts";
-import { TokenBucket } from "./token_bucket.ts";
-import { InboundAliases } from "./topic_alias.ts";
+import { connackProperties, connectProblem, grantedKeepAlive, grantedSessionExpiry, type Problem } from "./connect.ts";
+import type { ChannelLimits, Effect, Input, LifecycleEvent } from "./effects.ts";
+import { LiveSession } from "./live_session.ts";
+import type { Subscription } from "./subscription.ts";
 
-/** Packets that a client may send before its CONNACK is out, and SUBSCRIBEs before their SUBACK: more is a flood. */
-const MAX_WAITING_PACKETS = 1_024;
+/** Packets that a client may send before its CONNACK is out: more is a flood. */
+const MAX_EARLY_PACKETS = 1_024;
+const NO_SUBSCRIPTIONS: ReadonlyMap<string, Subscription> = new Map();
 
 export class Channel {
 	readonly #limits: ChannelLimits;
-	readonly #inbox = new Inbox();
 	#state: "idle" | "authenticating" | "opening" | "connected" | "closed" = "idle";
 	#effects: Effect[] = [];
 	#connect: ConnectPacket | undefined;
@@ -46,15 +38,10 @@ export class Channel {
 	#sessionExpirySeconds = 0;
 	#keepAliveMs = 0;
 	#lastPacketAtMs = 0;
-	#outbox: Outbox | undefined;
-	#aliases: InboundAliases | undefined;
-	#bucket: TokenBucket | undefined;
-	readonly #subscriptions = new Map<string, Subscription>();
+	#session: LiveSession | undefined;
 	/** Packets that wait for the CONNACK. */
-	#early: ClientPacket[] = [];
+	#early: ClientPacket[] | undefined;
 	#earlyBytes = 0;
-	/** SUBSCRIBE and UNSUBSCRIBE are done one after the other: `[0]` is under way. */
-	#control: (SubscribePacket | UnsubscribePacket)[] = [];
 
 	constructor(limits: ChannelLimits) {
 		this.#limits = limits;
@@ -83,18 +70,19 @@ export class Channel {
 		return this.#sessionExpirySeconds > 0;
 	}
 
+	/** Subscriptions by filter. */
 	get subscriptions(): ReadonlyMap<string, Subscription> {
-		return this.#subscriptions;
+		return this.#session?.subscriptions.byFilter ?? NO_SUBSCRIPTIONS;
 	}
 
 	/** How many more deliveries of QoS 1 or 2 could be sent at once. */
 	get room(): number {
-		return this.#state === "connected" ? (this.#outbox?.room ?? 0) : 0;
+		return this.#state === "connected" ? (this.#session?.outbox.room ?? 0) : 0;
 	}
 
 	/** Deliveries that wait for room. */
 	get queued(): number {
-		return this.#outbox?.queued ?? 0;
+		return this.#session?.outbox.queued ?? 0;
 	}
 
 	/** First call: the socket is open. */
@@ -104,12 +92,12 @@ export class Channel {
 
 	/** Progress to store, with the serial number for the `recorded` event. */
 	takeCheckpoint(): { readonly serial: number; readonly checkpoint: Checkpoint } | undefined {
-		return this.#outbox?.takeCheckpoint();
+		return this.#session?.outbox.takeCheckpoint();
 	}
 
 	/** Positions to read the logs from, for `fetch`. */
 	positions(): readonly Position[] {
-		return this.#outbox?.positions() ?? [];
+		return this.#session?.outbox.positions() ?? [];
 	}
 
 	/** @returns What is to be done, in order. The list is the caller's. */
@@ -149,46 +137,7 @@ export class Channel {
 				this.#lifecycle(input, nowMs);
 				break;
 			default:
-				if (this.#outbox !== undefined) this.#session(input, this.#outbox, nowMs);
-		}
-	}
-
-	#session(event: SessionEvent, outbox: Outbox, nowMs: number): void {
-		const effects = this.#effects;
-		switch (event.kind) {
-			case "published":
-				this.#inbox.published(event.packetId, event.reasonCode, effects);
-				break;
-			case "released":
-				this.#inbox.released(event.packetId, effects);
-				break;
-			case "deliver":
-				outbox.deliver(event.delivery, nowMs, effects);
-				break;
-			case "undeliverable":
-				outbox.undeliverable(event.packetId, nowMs, effects);
-				break;
-			case "appended":
-				outbox.appended(event.message, event.entries, nowMs, effects);
-				break;
-			case "fetched":
-				outbox.fetched(event.entries, nowMs, effects);
-				break;
-			case "fetchFailed":
-				outbox.fetchFailed();
-				break;
-			case "recorded":
-				outbox.recorded(event.serial, effects);
-				break;
-			case "retainedSent":
-				outbox.released(effects);
-				break;
-			case "subscribed":
-				this.#subscribed(event.packetId, event.results, outbox);
-				break;
-			case "unsubscribed":
-				this.#unsubscribed(event.packetId, event.reasonCodes);
-				break;
+				this.#judge(this.#session?.event(input, nowMs, this.#effects));
 		}
 	}
 
@@ -253,26 +202,6 @@ export class Channel {
 
 	#connectedPacket(packet: ClientPacket, nowMs: number): void {
 		switch (packet.kind) {
-			case "publish":
-				this.#publish(packet, nowMs);
-				break;
-			case "puback":
-				this.#outbox?.puback(packet.packetId, nowMs, this.#effects);
-				break;
-			case "pubrec":
-				this.#outbox?.pubrec(packet.packetId, packet.reasonCode, nowMs, this.#effects);
-				break;
-			case "pubrel":
-				if (this.#inbox.pubrel(packet.packetId, this.#effects)) this.#effects.push({ kind: "release", packetId: packet.packetId });
-				break;
-			case "pubcomp":
-				this.#outbox?.pubcomp(packet.packetId, nowMs, this.#effects);
-				break;
-			case "subscribe":
-			case "unsubscribe":
-				if (this.#control.length >= MAX_WAITING_PACKETS) this.#fail(ReasonCode.quotaExceeded, "too many SUBSCRIBE packets at a time");
-				else if (this.#control.push(packet) === 1) this.#nextControl();
-				break;
 			case "pingreq":
 				this.#effects.push({ kind: "send", packet: { kind: "pingresp" } });
 				break;
@@ -285,7 +214,13 @@ export class Channel {
 			case "connect":
 				this.#fail(ReasonCode.protocolError, "a second CONNECT"); // [MQTT-3.1.0-2]
 				break;
+			default:
+				this.#judge(this.#session?.packet(packet, nowMs, this.#effects));
 		}
+	}
+
+	#judge(problem: Problem | undefined): void {
+		if (problem !== undefined) this.#fail(problem.reasonCode, problem.reason);
 	}
 
 	#connecting(packet: ConnectPacket): void {
@@ -294,7 +229,7 @@ export class Channel {
 		this.#clientId = packet.clientId;
 		const problem = connectProblem(packet, this.#limits);
 		if (problem !== undefined) {
-			this.#fail(problem.reasonCode, problem.reason);
+			this.#judge(problem);
 			return;
 		}
 		this.#state = "authenticating";
@@ -359,39 +294,23 @@ export class Channel {
 		this.#effects.push({ kind: "send", packet });
 	}
 
-	#opened(session: OpenedSession, nowMs: number): void {
+	#opened(opened: OpenedSession, nowMs: number): void {
 		const packet = this.#connect as ConnectPacket;
-		const limits = this.#limits;
 		this.#state = "connected";
-		if (packet.protocolVersion === 5) this.#aliases = new InboundAliases(limits.topicAliasMaximum);
-		if (limits.publishRate > 0) this.#bucket = new TokenBucket(limits.publishRate, limits.publishBurst, nowMs);
-		this.#outbox = new Outbox({
-			clientId: this.#clientId,
-			persistent: this.persistent,
-			window: Math.min(packet.properties.receiveMaximum, limits.maxInflight),
-			windowBytes: limits.maxInflightBytes,
-			maxQueued: limits.maxQueuedMessages,
-		});
-		this.#inbox.resume(session.reservedIds);
-		const subscriptions = session.subscriptions.map((stored) => Subscription.resumed(stored));
-		for (const subscription of subscriptions) this.#subscriptions.set(subscription.options.filter, subscription);
-		this.#effects.push({ kind: "attach", subscriptions });
-		const assigned = packet.clientId === "" ? this.#clientId : undefined;
-		const properties = connackProperties(packet, assigned, this.#authenticationData, limits);
-		this.#effects.push({
-			kind: "send",
-			packet: { kind: "connack", reasonCode: ReasonCode.success, sessionPresent: session.sessionPresent, properties },
-		});
-		this.#keepAliveMs = grantedKeepAlive(packet, limits) * 1500; // 1.5 times, in ms [MQTT-3.1.2-22]
-		this.#effects.push({
-			kind: "setTimer",
-			atMs: this.#keepAliveMs > 0 ? nowMs + this.#keepAliveMs : Number.POSITIVE_INFINITY,
-		});
-		this.#lastPacketAtMs = nowMs;
-		this.#outbox.resume(subscriptions, session.inflight, session.lastPacketId, this.#effects);
-		const early = this.#early;
-		this.#early = [];
+		this.#session = new LiveSession(packet, this.#clientId, this.persistent, this.#limits, nowMs);
+		this.#session.resume(opened, () => this.#greet(packet, opened.sessionPresent, nowMs), this.#effects);
+		const early = this.#early ?? [];
+		this.#early = undefined;
 		for (const waiting of early) if (this.#state === "connected") this.#connectedPacket(waiting, nowMs);
+	}
+
+	#greet(packet: ConnectPacket, sessionPresent: boolean, nowMs: number): void {
+		const assignedClientId = packet.clientId === "" ? this.#clientId : undefined;
+		const properties = connackProperties(packet, assignedClientId, this.#authenticationData, this.#limits);
+		this.#effects.push({ kind: "send", packet: { kind: "connack", reasonCode: ReasonCode.success, sessionPresent, properties } });
+		this.#keepAliveMs = grantedKeepAlive(packet, this.#limits) * 1500; // 1.5 times, in ms [MQTT-3.1.2-22]
+		this.#effects.push({ kind: "setTimer", atMs: this.#keepAliveMs > 0 ? nowMs + this.#keepAliveMs : Number.POSITIVE_INFINITY });
+		this.#lastPacketAtMs = nowMs;
 	}
 
 	/** A client need not wait for CONNACK before it goes on, unless it chose enhanced authentication [MQTT-3.1.2-30]. */
@@ -399,133 +318,11 @@ export class Channel {
 		if (packet.kind === "publish") this.#earlyBytes += packet.payload.length;
 		if (this.#connect?.properties.authenticationMethod !== undefined && packet.kind !== "disconnect") {
 			this.#fail(ReasonCode.protocolError, "only AUTH and DISCONNECT may precede CONNACK after an authentication method");
-		} else if (this.#early.length >= MAX_WAITING_PACKETS || this.#earlyBytes > this.#limits.maxPacketSize) {
-			this.#fail(ReasonCode.quotaExceeded, "too many packets before CONNACK");
-		} else this.#early.push(packet);
-	}
-
-	#publish(packet: PublishPacket, nowMs: number): void {
-		const topic = this.#resolveTopic(packet);
-		if (topic === undefined) return;
-		const { qos, packetId } = packet;
-		// A name of n bytes has at most n + 1 levels: most topics need no counting.
-		if (topic.bytes.length >= this.#limits.maxTopicLevels && levelCount(topic.name) > this.#limits.maxTopicLevels) {
-			this.#fail(ReasonCode.topicNameInvalid, `a topic of more than ${this.#limits.maxTopicLevels} levels`);
 			return;
 		}
-		if (this.#bucket !== undefined && !this.#bucket.take(nowMs)) {
-			this.#fail(ReasonCode.messageRateTooHigh, `more than ${this.#limits.publishRate} messages per second`);
-			return;
-		}
-		if (qos > 0) {
-			const fresh = this.#inbox.begin(packetId, qos as 1 | 2, this.#effects);
-			if (!fresh) return;
-			// 3.1.1 knows no Receive Maximum: such a client is only bound by its packet ids.
-			if (this.#version === 5 && this.#inbox.inflight > this.#limits.receiveMaximum) {
-				this.#fail(ReasonCode.receiveMaximumExceeded, `more than ${this.#limits.receiveMaximum} unacknowledged publications`);
-				return;
-			}
-		}
-		const message: Message = {
-			topic,
-			payload: packet.payload,
-			qos,
-			retain: packet.retain,
-			forwarded: packet.forwarded,
-			expiresAtMs: packet.expirySeconds === ABSENT ? Number.POSITIVE_INFINITY : nowMs + packet.expirySeconds * 1000,
-			publisher: this.#clientId,
-		};
-		this.#effects.push({ kind: "publish", message, packetId });
-	}
-
-	#resolveTopic(packet: PublishPacket): Topic | undefined {
-		const { topic, topicAlias } = packet;
-		if (topicAlias === ABSENT) return topic;
-		const aliases = this.#aliases;
-		if (aliases === undefined || !aliases.allows(topicAlias)) {
-			this.#fail(ReasonCode.topicAliasInvalid, `topic alias ${topicAlias} is not within 1 to ${this.#limits.topicAliasMaximum}`);
-			return undefined;
-		}
-		if (topic !== undefined) {
-			aliases.set(topicAlias, topic);
-			return topic;
-		}
-		const known = aliases.get(topicAlias);
-		if (known === undefined) this.#fail(ReasonCode.protocolError, `topic alias ${topicAlias} has not been set`);
-		return known;
-	}
-
-	#nextControl(): void {
-		const packet = this.#control[0];
-		if (packet?.kind === "subscribe") this.#subscribe(packet);
-		else if (packet !== undefined) this.#unsubscribe(packet);
-	}
-
-	#subscribe(packet: SubscribePacket): void {
-		const entries: SubscribeEntry[] = [];
-		const added = new Map<string, Subscription>();
-		for (const request of packet.requests) {
-			const { filter, qos, noLocal, retainAsPublished, retainHandling } = request;
-			const invalid = filterProblem(filter, this.#limits.maxTopicLevels) !== undefined;
-			const shared = !invalid && parseShare(filter) !== undefined;
-			if (shared && noLocal) {
-				this.#fail(ReasonCode.protocolError, "No Local on a shared subscription"); // [MQTT-3.8.3-4]
-				return;
-			}
-			const subscriptionId = packet.subscriptionId === ABSENT ? 0 : packet.subscriptionId;
-			const options = { filter, qos, noLocal, retainAsPublished, retainHandling, subscriptionId };
-			const subscription = new Subscription(options, this.persistent && !invalid);
-			const replaces = added.get(filter) ?? this.#subscriptions.get(filter);
-			let problem: ReasonCode = ReasonCode.success;
-			if (invalid) problem = ReasonCode.topicFilterInvalid;
-			else if (replaces === undefined && this.#subscriptions.size + added.size >= this.#limits.maxSubscriptions) {
-				problem = ReasonCode.quotaExceeded;
-			} else {
-				added.set(filter, subscription);
-				const wantsRetained = retainHandling === 0 || (retainHandling === 1 && replaces === undefined);
-				// What the replaced subscription still held waits on here [MQTT-3.8.4-4].
-				if (wantsRetained && !shared) subscription.held = replaces?.held ?? [];
-			}
-			entries.push({ subscription, replaces, problem });
-		}
-		this.#effects.push({ kind: "subscribe", packetId: packet.packetId, entries });
-	}
-
-	#subscribed(packetId: number, results: readonly SubscribeResult[], outbox: Outbox): void {
-		for (const { subscription, cursor } of results) {
-			if (subscription === undefined) continue;
-			subscription.cursor = cursor;
-			subscription.floor = cursor;
-			this.#subscriptions.set(subscription.options.filter, subscription);
-		}
-		const reasonCodes = results.map((result) => result.reasonCode);
-		this.#effects.push({ kind: "send", packet: { kind: "suback", packetId, reasonCodes } });
-		for (const { subscription } of results) {
-			if (subscription === undefined || this.#subscriptions.get(subscription.options.filter) !== subscription) continue;
-			outbox.subscribed(subscription, this.#effects);
-			if (subscription.held !== undefined) this.#effects.push({ kind: "sendRetained", subscription });
-		}
-		this.#controlDone();
-	}
-
-	#unsubscribe(packet: UnsubscribePacket): void {
-		const subscriptions = packet.filters.map((filter) => this.#subscriptions.get(filter)); // [MQTT-3.10.4-1]
-		for (const filter of packet.filters) {
-			this.#subscriptions.delete(filter);
-			this.#outbox?.unsubscribed(filter);
-		}
-		this.#effects.push({ kind: "unsubscribe", packetId: packet.packetId, subscriptions });
-	}
-
-	#unsubscribed(packetId: number, reasonCodes: readonly ReasonCode[]): void {
-		this.#effects.push({ kind: "send", packet: { kind: "unsuback", packetId, reasonCodes } });
-		if (this.persistent) this.#effects.push({ kind: "checkpoint", urgent: false });
-		this.#controlDone();
-	}
-
-	#controlDone(): void {
-		this.#control.shift();
-		this.#nextControl();
+		this.#early ??= [];
+		if (this.#early.length < MAX_EARLY_PACKETS && this.#earlyBytes <= this.#limits.maxPacketSize) this.#early.push(packet);
+		else this.#fail(ReasonCode.quotaExceeded, "too many packets before CONNACK");
 	}
 
 	#disconnect(packet: DisconnectPacket): void {
@@ -570,13 +367,13 @@ export class Channel {
 		}
 		// After a takeover the session belongs to the other connection: nothing of it may be touched any more.
 		if (how !== undefined) this.#closeSession(undefined, "keep");
-		else this.#outbox?.abandon(this.#effects);
+		else this.#session?.outbox.abandon(this.#effects);
 		this.#close(how ?? closeKind(reasonCode), reasonCode, reason);
 	}
 
 	#closeSession(sessionExpirySeconds: number | undefined, will: "discard" | "keep"): void {
 		if (this.#state !== "opening" && this.#state !== "connected") return;
-		this.#outbox?.abandon(this.#effects);
+		this.#session?.outbox.abandon(this.#effects);
 		this.#effects.push({ kind: "closeSession", sessionExpirySeconds, will });
 	}
 

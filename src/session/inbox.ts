@@ -71,11 +71,10 @@ export class Inbox {
 		}
 	}
 
-	/** PUBREL came. Answers whether the id is to be released in the store; an unknown one is answered at once. */
-	pubrel(packetId: number, effects: Effect[]): boolean {
-		if (this.#reserved.has(packetId) && !this.#pendingHas(packetId)) return true;
-		effects.push({ kind: "send", packet: { kind: "pubcomp", packetId, reasonCode: ReasonCode.packetIdentifierNotFound } });
-		return false;
+	/** PUBREL came: the id is to be released in the store first; an unknown one is answered at once. */
+	pubrel(packetId: number, effects: Effect[]): void {
+		if (this.#reserved.has(packetId) && !this.#pendingHas(packetId)) effects.push({ kind: "release", packetId });
+		else effects.push({ kind: "send", packet: { kind: "pubcomp", packetId, reasonCode: ReasonCode.packetIdentifierNotFound } });
 	}
 
 	/** The id is free in the store: PUBCOMP [MQTT-4.3.3-11], and the next PUBLISH with it is a new message [MQTT-4.3.3-12]. */

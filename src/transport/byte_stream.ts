@@ -46,10 +46,14 @@ export class ByteStream {
 		if (stream.destroyed) queueMicrotask(() => this.#closed());
 	}
 
-	/** Sends bytes. They are NOT copied: nobody may write to them any more. */
-	write(bytes: Uint8Array): "sent" | "queued" | "dropped" {
+	/**
+	 * Sends bytes. They are NOT copied: nobody may write to them any more.
+	 *
+	 * @param onWritten Called later, when they are with the operating system or lost.
+	 */
+	write(bytes: Uint8Array, onWritten?: () => void): "sent" | "queued" | "dropped" {
 		if (this.#state !== "open" || !this.#stream.writable) return "dropped";
-		if (this.#stream.write(bytes)) return "sent";
+		if (this.#stream.write(bytes, onWritten)) return "sent";
 		this.#queued = true;
 		return "queued";
 	}

@@ -11,9 +11,6 @@ import { CLOSE_CODES, encodeBinary, encodeClose, encodePing, encodePong, FrameDe
 import type { Accept, CloseKind, PeerInfo, Socket, SocketHandler } from "./socket.ts";
 
 const ACCEPT_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-/** While more than this waits to be sent, only the latest ping is answered [RFC 6455 5.5.3]: pongs cannot pile up. */
-const PONG_BACKLOG_BYTES = 4_096;
-
 /** The response that turns an HTTP connection into a WebSocket. */
 export function switchingProtocols(key: string, protocol: string | undefined): string {
 	const accept = createHash("sha1").update(`${key}${ACCEPT_GUID}`).digest("base64");
@@ -27,6 +24,7 @@ export class FramedSocket implements Socket {
 	readonly #stream: ByteStream;
 	readonly #decoder: FrameDecoder;
 	readonly #handler: SocketHandler | undefined;
+	#pongUnderWay = false;
 	#unansweredPing: Uint8Array | undefined;
 
 	/**
@@ -40,7 +38,7 @@ export class FramedSocket implements Socket {
 		if (head.length > 0) stream.unshift(Buffer.from(head));
 		this.#stream = new ByteStream(stream, {
 			onData: (chunk) => this.#decoder.push(chunk),
-			onDrain: () => this.#drained(),
+			onDrain: () => this.#handler?.onDrain(),
 			onClose: () => this.#handler?.onClose(),
 		});
 		this.#decoder = new FrameDecoder({
@@ -88,14 +86,18 @@ export class FramedSocket implements Socket {
 		this.#stream.end(encodeClose(code));
 	}
 
+	/** One pong waits at most, then only the latest ping is answered [RFC 6455 5.5.3]: they cannot pile up for a peer that reads nothing. */
 	#answerPing(payload: Uint8Array): void {
-		if (this.#stream.bufferedAmount > PONG_BACKLOG_BYTES) this.#unansweredPing = payload;
-		else this.#stream.write(encodePong(payload));
-	}
-
-	#drained(): void {
-		if (this.#unansweredPing) this.#stream.write(encodePong(this.#unansweredPing));
-		this.#unansweredPing = undefined;
-		this.#handler?.onDrain();
+		if (this.#pongUnderWay) {
+			this.#unansweredPing = payload;
+			return;
+		}
+		this.#pongUnderWay = true;
+		this.#stream.write(encodePong(payload), () => {
+			this.#pongUnderWay = false;
+			const next = this.#unansweredPing;
+			this.#unansweredPing = undefined;
+			if (next) this.#answerPing(next);
+		});
 	}
 }

@@ -89,7 +89,7 @@ test("mqtt-packet: reads fields from the next packet", () => {
 });
 
 test("mqtt-packet: takes a property block that goes on beyond the packet", () => {
-	const publish = bytes(packet(0x30, field("a"), [9, 0x02, 0, 0]), [0, 7, 0, 0, 0, 0]);
+	const publish = bytes(packet(0x30, field("a"), [5, 0x02, 0, 0]), [0, 7]);
 	assert.equal((theirs(5, publish)[0] as IPublishPacket).properties?.messageExpiryInterval, 7);
 	assertChunkRefused(5, publish, ReasonCode.malformedPacket);
 });

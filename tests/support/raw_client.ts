@@ -4,8 +4,9 @@
  */
 
 import assert from "node:assert/strict";
-import { connect as connectSocket, type Socket } from "node:net";
+import { connect as connectSocket } from "node:net";
 import { generate, type IConnectPacket, type Packet, parser } from "mqtt-packet";
+import { WebSocketStream } from "./websocket_stream.ts";
 
 const TIMEOUT_MS = 10_000;
 
@@ -14,9 +15,29 @@ const TIMEOUT_MS = 10_000;
 export type AnyPacket = any;
 
 export type Version = 3 | 4 | 5;
+export type Transport = "tcp" | "ws";
+
+/** Ports of a broker; `wsPort` is needed for `ws` only. */
+export interface Target {
+	readonly tcpPort: number;
+	readonly wsPort?: number;
+}
+
+/** What a client runs on: a TCP socket, or a WebSocket that looks like one. */
+interface ByteSocket {
+	/** WebSocket only. */
+	readonly closeCode?: number;
+	write(bytes: Uint8Array): unknown;
+	pause(): unknown;
+	resume(): unknown;
+	resetAndDestroy(): unknown;
+	on(event: "data" | "error" | "close", listener: (data: Buffer) => void): unknown;
+}
 
 export interface ConnectOptions {
 	readonly version?: Version;
+	/** Default `tcp`. */
+	readonly transport?: Transport;
 	readonly clientId?: string;
 	readonly clean?: boolean;
 	readonly keepalive?: number;
@@ -34,7 +55,7 @@ export function freshId(prefix = "client"): string {
 }
 
 export class RawClient {
-	readonly #socket: Socket;
+	readonly #socket: ByteSocket;
 	readonly #received: AnyPacket[] = [];
 	#wake: (() => void) | undefined;
 	#closed = false;
@@ -42,7 +63,7 @@ export class RawClient {
 	/** All bytes that came. */
 	readonly bytes: Buffer[] = [];
 
-	private constructor(socket: Socket, version: Version) {
+	private constructor(socket: ByteSocket, version: Version) {
 		this.#socket = socket;
 		this.#version = version;
 		const decoder = parser({ protocolVersion: version });
@@ -59,8 +80,11 @@ export class RawClient {
 		});
 	}
 
-	/** Opens a TCP connection and sends nothing. `version` is how packets are made and read. */
-	static async open(target: { readonly tcpPort: number }, version: Version = 5): Promise<RawClient> {
+	/** Opens a connection and sends nothing. `version` is how packets are made and read. */
+	static async open(target: Target, version: Version = 5, transport: Transport = "tcp"): Promise<RawClient> {
+		if (transport === "ws") {
+			return new RawClient(await WebSocketStream.connect(target.wsPort ?? 0, version === 3 ? "mqttv3.1" : "mqtt"), version);
+		}
 		const socket = connectSocket({ host: "127.0.0.1", port: target.tcpPort });
 		socket.setNoDelay(true);
 		await new Promise<void>((resolve, reject) => {
@@ -71,8 +95,8 @@ export class RawClient {
 	}
 
 	/** Opens a connection and connects; fails unless the CONNACK says success. The CONNACK is `client.connack`. */
-	static async connect(target: { readonly tcpPort: number }, options: ConnectOptions = {}): Promise<RawClient> {
-		const client = await RawClient.open(target, options.version ?? 5);
+	static async connect(target: Target, options: ConnectOptions = {}): Promise<RawClient> {
+		const client = await RawClient.open(target, options.version ?? 5, options.transport);
 		client.sendConnect(options);
 		const connack = await client.expect("connack");
 		assert.equal(connack.reasonCode ?? connack.returnCode, 0, "CONNACK says success");
@@ -84,6 +108,11 @@ export class RawClient {
 
 	get closed(): boolean {
 		return this.#closed;
+	}
+
+	/** WebSocket close code that came, 1006 for none; `undefined` over TCP. */
+	get closeCode(): number | undefined {
+		return this.#socket.closeCode;
 	}
 
 	sendConnect(options: ConnectOptions = {}): void {
@@ -143,6 +172,13 @@ export class RawClient {
 	async expectDisconnect(reasonCode: number): Promise<void> {
 		if (this.#version === 5) await this.expect("disconnect", { reasonCode });
 		await this.expectClosed();
+	}
+
+	/** All packets that come until the broker closes the connection. */
+	async receiveUntilClosed(): Promise<AnyPacket[]> {
+		await this.#wait(() => this.#closed);
+		assert.ok(this.#closed, "the connection is closed within 10 s");
+		return this.#received.splice(0);
 	}
 
 	/**

@@ -29,6 +29,8 @@ export interface RawConnectOptions {
 	readonly protocols?: readonly string[];
 	/** Added to the headers of an upgrade, or in their place; `undefined` leaves one out. Names in any case. */
 	readonly headers?: Readonly<Record<string, string | undefined>>;
+	/** Bytes sent right behind the request, in the same write. */
+	readonly early?: Uint8Array;
 	/** Present: TLS. */
 	readonly tls?: ConnectionOptions;
 }
@@ -84,6 +86,8 @@ export class RawWebSocket {
 	closeCode = 1006;
 	/** When false, pings and close frames are not answered. */
 	answers = true;
+	/** Called for each ping that comes. */
+	onPing: () => void = () => {};
 	#received: Buffer[] = [];
 	#receivedBytes = 0;
 	/** Bytes without which no frame is complete. */
@@ -135,7 +139,8 @@ export class RawWebSocket {
 		]);
 		for (const [name, value] of Object.entries(options.headers ?? {})) headers.set(name.toLowerCase(), value);
 		const lines = [...headers].filter(([, value]) => value !== undefined).map(([name, value]) => `${name}: ${value}`);
-		stream.write(`${method} ${path} HTTP/1.1\r\n${lines.join("\r\n")}\r\n\r\n`);
+		const head = Buffer.from(`${method} ${path} HTTP/1.1\r\n${lines.join("\r\n")}\r\n\r\n`, "latin1");
+		stream.write(Buffer.concat([head, options.early ?? new Uint8Array(0)]));
 		const { response, rest } = await readResponse(stream, method);
 		if (response.status === 101) {
 			const expected = createHash("sha1").update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest("base64");
@@ -225,6 +230,7 @@ export class RawWebSocket {
 		const payload = bytes.subarray(offset + (short < 126 ? 2 : short === 126 ? 4 : 10), offset + size);
 		const frame: RawFrame = { opcode: first & 0x0f, fin: (first & 0x80) !== 0, rsv1: (first & 0x40) !== 0, payload };
 		if (frame.opcode === Opcode.ping) {
+			this.onPing();
 			if (this.answers) this.stream.write(encodeFrame(payload, { opcode: Opcode.pong }));
 			return;
 		}
