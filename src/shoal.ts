@@ -3,7 +3,7 @@
  * and a life from `start` to `stop`. Puts the parts together and knows nothing that they do.
  */
 
-import { readFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Hono } from "hono";
 import manifest from "../package.json" with { type: "json" };
@@ -143,7 +143,10 @@ export function createBroker(partial: Partial<Config> = {}, parts: ShoalParts = 
 		get connections() {
 			return broker.connections;
 		},
-		start: () => broker.start(),
+		async start() {
+			if (config.store === "sqlite") await makeDataDir(config.dataDir);
+			await broker.start();
+		},
 		listen,
 		publish: (topic, payload, options) => broker.publish(topic, payload, options),
 		subscribe: (filter, handler) => broker.subscribe(filter, handler),
@@ -190,6 +193,15 @@ function channelLimits(config: Config): ChannelLimits {
 		publishBurst: config.publishBurst,
 		responseInformation: config.responseInformation,
 	};
+}
+
+async function makeDataDir(path: string): Promise<void> {
+	try {
+		await mkdir(path, { recursive: true });
+	} catch (error) {
+		const remedy = "Name a folder that can be written to, or set STORE=memory";
+		throw new Error(`Cannot make DATA_DIR "${path}": ${(error as Error).message}. ${remedy}`, { cause: error });
+	}
 }
 
 async function readCertificates(config: Config): Promise<{ cert: string; key: string; ca?: string } | undefined> {

@@ -135,7 +135,8 @@ function patternAt(position: number): number {
 /** Fails at the first byte that is not the pattern's. */
 export function assertPattern(bytes: Uint8Array, from = 0): void {
 	for (let index = 0; index < bytes.length; index++) {
-		if (bytes[index] !== patternAt(from + index)) assert.fail(`byte ${from + index} is ${bytes[index]}, expected ${patternAt(from + index)}`);
+		if (bytes[index] !== patternAt(from + index))
+			assert.fail(`byte ${from + index} is ${bytes[index]}, expected ${patternAt(from + index)}`);
 	}
 }
 

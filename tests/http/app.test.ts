@@ -61,7 +61,12 @@ describe("app", () => {
 	test("onUpgradeRefused: gets the status of every refusal and of nothing else", async () => {
 		const statuses: number[] = [];
 		const subject = app({ onUpgradeRefused: (status) => statuses.push(status) });
-		const headers = { Upgrade: "websocket", Connection: "Upgrade", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": `${"A".repeat(22)}==` };
+		const headers = {
+			Upgrade: "websocket",
+			Connection: "Upgrade",
+			"Sec-WebSocket-Version": "13",
+			"Sec-WebSocket-Key": `${"A".repeat(22)}==`,
+		};
 		await subject.request("/mqtt");
 		await subject.request("/mqtt", { headers });
 		await subject.request("/mqtt", { headers: { ...headers, "Sec-WebSocket-Protocol": "mqtt" } });
@@ -90,7 +95,11 @@ describe("app behind a listener", () => {
 	const options = { maxPacketSize: 1_048_576, maxBufferedBytes: 16_777_216, pingSeconds: 0, compression: false, requireSubprotocol: true };
 	const listen = () => {
 		const subject = app();
-		return createRuntimeAdapter(options).serve({ hostname: "127.0.0.1", port: 0, fetch: (request, env) => subject.fetch(request, env as object) });
+		return createRuntimeAdapter(options).serve({
+			hostname: "127.0.0.1",
+			port: 0,
+			fetch: (request, env) => subject.fetch(request, env as object),
+		});
 	};
 
 	test("refusals: reach a client that asked for an upgrade, with status, headers and body", async () => {

@@ -80,6 +80,9 @@ describe("app in a foreign Hono app", () => {
 
 	test("upgrade: throws a TypeError that says what to pass", () => {
 		const adapter = createRuntimeAdapter(options);
-		assert.throws(() => adapter.upgrade(new Request("http://localhost/mqtt"), {}, echo), { name: "TypeError", message: /pass "\{ (server|info) \}"/ });
+		assert.throws(() => adapter.upgrade(new Request("http://localhost/mqtt"), {}, echo), {
+			name: "TypeError",
+			message: /pass "\{ (server|info) \}"/,
+		});
 	});
 });

@@ -157,10 +157,10 @@ describe("FrameDecoder", () => {
 				seen.push(bytes.length);
 				decoder.stop();
 			},
-			onText: assert.fail,
-			onPing: assert.fail,
-			onClose: assert.fail,
-			onViolation: assert.fail,
+			onText: () => assert.fail(),
+			onPing: () => assert.fail(),
+			onClose: () => assert.fail(),
+			onViolation: () => assert.fail(),
 		});
 		decoder.push(Buffer.concat([encodeFrame(pattern(3)), encodeFrame(pattern(4)), encodeFrame(pattern(5), { rsv1: true })]));
 		decoder.push(Uint8Array.from(encodeFrame(pattern(6))));
