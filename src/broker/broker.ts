@@ -9,7 +9,7 @@ import { NO_PROPERTIES, type QoS } from "../mqtt/packet.ts";
 import { ReasonCode } from "../mqtt/reason_code.ts";
 import { filterProblem, parseShare, Topic, TopicTable } from "../mqtt/topic.ts";
 import type { ChannelLimits } from "../session/effects.ts";
-import { Subscription } from "../session/subscription.ts";
+import { Held, Subscription } from "../session/subscription.ts";
 import type { Store } from "../store/store.ts";
 import type { Accept, Socket, SocketHandler } from "../transport/socket.ts";
 import { Checkpoints } from "./checkpoints.ts";
@@ -179,7 +179,8 @@ export class Broker {
 		if (parseShare(filter) !== undefined) throw new RangeError(`Cannot subscribe to "${filter}" within the process: share groups are for clients`);
 		const options = { filter, qos: 2, noLocal: false, retainAsPublished: true, retainHandling: 0, subscriptionId: 0 } as const;
 		const subscription = new Subscription(options, false);
-		subscription.held = [];
+		subscription.held = new Held();
+		subscription.retainedDue = true;
 		const subscriber = new LocalSubscriber(handler);
 		this.#routing.attach(subscriber, subscription);
 		await this.#subscribing.sendRetained(subscriber, subscription);

@@ -193,6 +193,8 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 		const type = PACKET_TYPES[packet.kind];
 		metrics.packetsReceived[type] = (metrics.packetsReceived[type] as number) + 1;
 		if (packet.kind === "publish") metrics.messagesReceived[packet.qos]++;
+		// Whatever answers a CONNECT is in its version and within its limits.
+		else if (packet.kind === "connect") this.#writer.configure(packet, this.#context.limits.topicAliasMaximum);
 		this.handle(packet);
 		return !this.#closed;
 	};
@@ -283,17 +285,17 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 
 	#send(packet: ServerPacket): void {
 		if (packet.kind === "connack") {
-			const { connect, version } = this.#channel;
-			this.#writer.setVersion(version);
-			if (packet.reasonCode === ReasonCode.success && connect !== undefined) {
-				this.#writer.configure(connect, this.#context.limits.topicAliasMaximum);
+			this.#writer.setVersion(this.#channel.version);
+			if (packet.reasonCode === ReasonCode.success) {
 				this.#context.log.debug("Client connected", {
 					clientId: this.clientId,
 					address: this.#socket.peer.address,
 				});
 			}
 		} else if (packet.kind === "disconnect") countByCode(this.#context.metrics.disconnectsSent, packet.reasonCode);
-		this.#writer.send(packet);
+		const last = packet.kind === "disconnect" || (packet.kind === "connack" && packet.reasonCode !== ReasonCode.success);
+		// Without an answer that it waits for, a client would wait for ever; after the last packet the close follows anyway.
+		if (!this.#writer.send(packet) && !last) this.#lost(`its Maximum Packet Size leaves no room for ${packet.kind.toUpperCase()}`);
 		// Answers pile up for a client that asks and does not read: it is cut off, since there is nobody to tell.
 		if (this.#outbound.congested && this.#outbound.pending > this.#context.maxBufferedBytes) this.#lost("it does not read what it is sent");
 	}

@@ -31,7 +31,7 @@ export class PacketWriter {
 		this.#maxBufferedBytes = maxBufferedBytes;
 	}
 
-	/** Writes for this version from now on: what a refused CONNECT is answered with. */
+	/** Writes for this version from now on: what a CONNECT that cannot be read is answered with. */
 	setVersion(version: ProtocolVersion): void {
 		this.#version = version;
 	}
@@ -44,21 +44,27 @@ export class PacketWriter {
 		if (aliases > 0) this.#aliases = new OutboundAliases(aliases);
 	}
 
-	/** Sends any packet but PUBLISH. */
-	send(packet: ServerPacket): void {
+	/**
+	 * Sends any packet but PUBLISH.
+	 * @returns False when the packet is too large for the client: then it is not sent [MQTT-3.1.2-24].
+	 */
+	send(packet: ServerPacket): boolean {
 		const outbound = this.#outbound;
 		const type = PACKET_TYPES[packet.kind];
 		let size: number;
 		if (packet.kind === "puback" || packet.kind === "pubrec" || packet.kind === "pubrel" || packet.kind === "pubcomp") {
 			size = this.#version === 5 && packet.reasonCode !== 0 ? ACK_WITH_REASON_BYTES : ACK_BYTES;
+			if (size > this.#maximumPacketSize) return false;
 			const start = outbound.reserve(size);
 			writeAck(outbound.buffer, start, type as 4 | 5 | 6 | 7, packet.packetId, packet.reasonCode, this.#version);
 		} else {
 			const bytes = encodePacket(packet, this.#version, this.#maximumPacketSize);
 			size = bytes.length;
+			if (size > this.#maximumPacketSize) return false;
 			outbound.append(bytes, size);
 		}
 		this.#count(type, size);
+		return true;
 	}
 
 	/**

@@ -5,7 +5,7 @@
 
 import type { Clock } from "../clock.ts";
 import type { Metrics } from "../metrics.ts";
-import type { Message } from "../mqtt/message.ts";
+import { kept, type Message } from "../mqtt/message.ts";
 import { ReasonCode } from "../mqtt/reason_code.ts";
 import type { Logger } from "../log.ts";
 import { type AppendedEntry, effectiveQos } from "../session/effects.ts";
@@ -160,7 +160,7 @@ export class Routing {
 
 	/** Hands what waited for the retained messages to a subscription's receiver, in order. */
 	deliverHeld(receiver: Receiver, subscription: Subscription): void {
-		const held = subscription.held ?? [];
+		const held = subscription.held?.release() ?? [];
 		subscription.held = undefined;
 		const nowMs = this.#options.clock.nowMs();
 		for (const message of held) this.#hand({ receiver, subscription }, this.#publication.begin(message, nowMs));
@@ -168,6 +168,7 @@ export class Routing {
 
 	/** Hands out a retained message because of a new subscription [MQTT-3.3.1-8 v3]. */
 	deliverRetained(receiver: Receiver, subscription: Subscription, message: Message): void {
+		if (subscription.held?.changed.has(message.topic.name)) return;
 		const { options } = subscription;
 		const qos = effectiveQos(message.qos, options.qos);
 		const subscriptionIds = options.subscriptionId > 0 ? [options.subscriptionId] : NO_IDS;
@@ -196,10 +197,12 @@ export class Routing {
 		const { options } = subscription;
 		if (options.noLocal && message.publisher === receiver.clientId) return -1; // [MQTT-3.8.3-3]
 		const qos = effectiveQos(message.qos, options.qos);
-		if (qos > 0 && subscription.logged) return -1;
+		const { maxHeldMessages } = this.#options;
 		const { held } = subscription;
+		if (held !== undefined && message.retain && held.changed.size < maxHeldMessages) held.changed.add(message.topic.name);
+		if (qos > 0 && subscription.logged) return -1;
 		if (held === undefined) return qos;
-		if (held.length < this.#options.maxHeldMessages) held.push(message);
+		if (held.messages.length < maxHeldMessages) held.messages.push(message);
 		else this.#options.metrics.dropped.queueFull++;
 		return -1;
 	}

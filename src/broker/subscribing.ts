@@ -106,20 +106,27 @@ export class Subscribing {
 
 	/** Sends the retained messages that a new subscription is owed, page by page as the client can take them, then what was held back. */
 	async sendRetained(client: SubscribingClient, subscription: Subscription): Promise<void> {
+		if (subscription.retainedDue && !(await this.#sendPages(client, subscription))) return;
+		subscription.retainedDue = false;
+		this.#routing.deliverHeld(client, subscription);
+	}
+
+	/** Answers false when the subscription has ended meanwhile. */
+	async #sendPages(client: SubscribingClient, subscription: Subscription): Promise<boolean> {
 		const filter = subscription.matchFilter;
 		for (const message of this.#ownRetained.retained(filter)) this.#routing.deliverRetained(client, subscription, message);
 		let next: string | undefined;
 		do {
 			const page = await this.#store.retained(filter, next, PAGE, this.#clock.nowMs());
-			if (!client.holds(subscription)) return;
+			if (!client.holds(subscription)) return false;
 			for (const message of page.messages) {
 				const own = subscription.options.noLocal && message.publisher === client.clientId;
 				if (!own) this.#routing.deliverRetained(client, subscription, message);
 			}
 			next = page.next;
-			if (next !== undefined && !(await client.whenRoom())) return;
+			if (next !== undefined && !(await client.whenRoom())) return false;
 		} while (next !== undefined);
-		this.#routing.deliverHeld(client, subscription);
+		return true;
 	}
 
 	#judge(client: SubscribingClient, entry: SubscribeEntry): ReasonCode | Promise<ReasonCode> {

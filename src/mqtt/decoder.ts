@@ -282,17 +282,13 @@ export class PacketDecoder {
 	#publish(bytes: Uint8Array, first: number, body: number, end: number): PublishPacket {
 		const qos = ((first >> 1) & 3) as QoS;
 		const nameStart = body + 2;
-		if (nameStart > end) throw malformed("PUBLISH", "it ends inside its topic name");
 		const nameEnd = nameStart + (((bytes[body] as number) << 8) | (bytes[body + 1] as number));
-		let at = nameEnd;
+		let at = qos === 0 ? nameEnd : nameEnd + 2;
+		if (at > end) throw malformed("PUBLISH", "it ends inside its topic name or packet identifier");
 		let packetId = 0;
 		if (qos !== 0) {
-			at += 2;
-			if (at > end) throw malformed("PUBLISH", "it ends inside its topic name or packet identifier");
 			packetId = ((bytes[nameEnd] as number) << 8) | (bytes[nameEnd + 1] as number);
 			if (packetId === 0) throw malformed("PUBLISH", "its packet identifier is 0"); // [v3 MQTT-2.3.1-1]
-		} else if (at > end) {
-			throw malformed("PUBLISH", "it ends inside its topic name");
 		}
 		let topicAlias = ABSENT;
 		let expirySeconds = ABSENT;

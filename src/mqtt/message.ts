@@ -24,3 +24,13 @@ export function remainingExpirySeconds(message: Message, nowMs: number): number 
 	if (message.expiresAtMs === Number.POSITIVE_INFINITY) return undefined;
 	return Math.max(0, Math.ceil((message.expiresAtMs - nowMs) / 1000));
 }
+
+/**
+ * The message with bytes of its own, for whoever keeps it: a payload is a view of what came from the network, and a small
+ * one would hold on to a large chunk.
+ */
+export function kept(message: Message): Message {
+	const { payload, forwarded } = message;
+	if (payload.buffer.byteLength <= 2 * payload.length + 1024) return message;
+	return { ...message, payload: payload.slice(), forwarded: forwarded.slice() };
+}

@@ -86,8 +86,7 @@ export class TopicTable {
 		if (length > MAX_INTERNED_BYTES) return Topic.decode(buffer, start, end);
 		let hash = 0x811c9dc5 | 0;
 		for (let at = start; at < end; at++) hash = Math.imul(hash ^ (buffer[at] as number), 0x01000193);
-		// The low bits of an FNV hash depend on the low bits of the bytes only.
-		const slot = (hash ^ (hash >>> 15)) & this.#mask;
+		const slot = hash & this.#mask;
 		const known = this.#slots[slot];
 		if (known !== undefined && equals(known.bytes, buffer, start, length)) return known;
 		const topic = Topic.decode(buffer, start, end);

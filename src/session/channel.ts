@@ -18,6 +18,7 @@ import type { Checkpoint, OpenedSession, Position } from "../store/store.ts";
 import type { CloseKind } from "../transport/socket.ts";
 import { connackProperties, connectProblem, grantedKeepAlive, grantedSessionExpiry, type Problem } from "./connect.ts";
 import type { ChannelLimits, Effect, Input, LifecycleEvent } from "./effects.ts";
+import { closeKind, disconnectCode, refusalCode } from "./ending.ts";
 import { LiveSession } from "./live_session.ts";
 import type { Subscription } from "./subscription.ts";
 
@@ -173,11 +174,12 @@ export class Channel {
 				this.#leave(ReasonCode.sessionTakenOver, "another connection uses this client id", undefined);
 				break;
 			case "end":
-				this.#fail(event.reasonCode, event.reason);
+				// Who has not sent CONNECT gets no CONNACK.
+				if (this.#state === "idle") this.#close(closeKind(event.reasonCode), event.reasonCode, event.reason);
+				else this.#fail(event.reasonCode, event.reason);
 				break;
 			case "socketClosed":
-				this.#closeSession(undefined, "keep");
-				this.#state = "closed";
+				this.#socketClosed();
 				break;
 		}
 	}
@@ -289,7 +291,10 @@ export class Channel {
 
 	#sendAuth(reasonCode: ReasonCode, data: Uint8Array | undefined): void {
 		const authenticationMethod = this.#connect?.properties.authenticationMethod;
-		if (authenticationMethod === undefined) return;
+		if (authenticationMethod === undefined) {
+			this.#fail(ReasonCode.badAuthenticationMethod, "it takes an authentication method in CONNECT"); // [MQTT-4.12.0-6]
+			return;
+		}
 		const packet = { kind: "auth", reasonCode, authenticationMethod, ...(data !== undefined && { authenticationData: data }) } as const;
 		this.#effects.push({ kind: "send", packet });
 	}
@@ -313,11 +318,22 @@ export class Channel {
 		this.#lastPacketAtMs = nowMs;
 	}
 
+	/** A client may send DISCONNECT and leave before its session is open: then its will is as void as otherwise [MQTT-3.14.4-3]. */
+	#socketClosed(): void {
+		const farewell = this.#early?.find((packet) => packet.kind === "disconnect");
+		this.#closeSession(undefined, farewell?.reasonCode === ReasonCode.success ? "discard" : "keep");
+		this.#state = "closed";
+	}
+
 	/** A client need not wait for CONNACK before it goes on, unless it chose enhanced authentication [MQTT-3.1.2-30]. */
 	#waitForConnack(packet: ClientPacket): void {
 		if (packet.kind === "publish") this.#earlyBytes += packet.payload.length;
 		if (this.#connect?.properties.authenticationMethod !== undefined && packet.kind !== "disconnect") {
 			this.#fail(ReasonCode.protocolError, "only AUTH and DISCONNECT may precede CONNACK after an authentication method");
+			return;
+		}
+		if (packet.kind === "disconnect" && this.#state === "authenticating" && this.#exchange === "client") {
+			this.#close("normal", ReasonCode.success, "");
 			return;
 		}
 		this.#early ??= [];
@@ -352,18 +368,19 @@ export class Channel {
 		}
 		// Before CONNACK there is no DISCONNECT [MQTT-3.14.0-1]; where 3.x has no return code, the close says it all.
 		if (this.#version === 5 || connackReturnCode(reasonCode) !== undefined) this.#refuse(reasonCode, reason);
-		this.#closeSession(undefined, "keep");
+		this.#closeSession(undefined, "discard"); // a will counts once its CONNECT is accepted [MQTT-3.1.2-7]
 		this.#close(how, reasonCode, reason);
 	}
 
 	#refuse(reasonCode: ReasonCode, reason: string): void {
 		const properties = reason === "" ? {} : { reasonString: reason };
-		this.#effects.push({ kind: "send", packet: { kind: "connack", reasonCode, sessionPresent: false, properties } });
+		const told = this.#version === 5 ? refusalCode(reasonCode) : reasonCode;
+		this.#effects.push({ kind: "send", packet: { kind: "connack", reasonCode: told, sessionPresent: false, properties } });
 	}
 
 	#leave(reasonCode: ReasonCode, reason: string, how: CloseKind | undefined): void {
 		if (this.#state === "connected" && this.#version === 5) {
-			this.#effects.push({ kind: "send", packet: { kind: "disconnect", reasonCode, reasonString: reason } });
+			this.#effects.push({ kind: "send", packet: { kind: "disconnect", reasonCode: disconnectCode(reasonCode), reasonString: reason } });
 		}
 		// After a takeover the session belongs to the other connection: nothing of it may be touched any more.
 		if (how !== undefined) this.#closeSession(undefined, "keep");
@@ -380,28 +397,5 @@ export class Channel {
 	#close(how: CloseKind, reasonCode: ReasonCode, reason: string): void {
 		this.#effects.push({ kind: "close", how, reasonCode, reason });
 		this.#state = "closed";
-	}
-}
-
-function closeKind(reasonCode: ReasonCode): CloseKind {
-	switch (reasonCode) {
-		case ReasonCode.packetTooLarge:
-			return "tooLarge";
-		case ReasonCode.serverShuttingDown:
-		case ReasonCode.useAnotherServer:
-			return "restart";
-		case ReasonCode.serverBusy:
-		case ReasonCode.serverUnavailable:
-		case ReasonCode.connectionRateExceeded:
-			return "busy";
-		case ReasonCode.malformedPacket:
-		case ReasonCode.protocolError:
-		case ReasonCode.unsupportedProtocolVersion:
-		case ReasonCode.topicAliasInvalid:
-		case ReasonCode.topicNameInvalid:
-		case ReasonCode.receiveMaximumExceeded:
-			return "protocolError";
-		default:
-			return "policy";
 	}
 }

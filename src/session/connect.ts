@@ -57,7 +57,10 @@ export function connackProperties(
 		...(keepAlive !== packet.keepAliveSeconds && { serverKeepAliveSeconds: keepAlive }),
 		...(requested.requestResponseInformation &&
 			limits.responseInformation !== "" && { responseInformation: limits.responseInformation }),
-		...(requested.authenticationMethod !== undefined && { authenticationMethod: requested.authenticationMethod }),
-		...(authenticationData !== undefined && { authenticationData }),
+		// [MQTT-4.12.0-5] [MQTT-4.12.0-6]
+		...(requested.authenticationMethod !== undefined && {
+			authenticationMethod: requested.authenticationMethod,
+			...(authenticationData !== undefined && { authenticationData }),
+		}),
 	};
 }

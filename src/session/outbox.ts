@@ -4,7 +4,7 @@
  * messages, however far behind the session is: the rest stays in the logs.
  */
 
-import type { Message } from "../mqtt/message.ts";
+import { kept, type Message } from "../mqtt/message.ts";
 import type { AckPacket } from "../mqtt/packet.ts";
 import { ReasonCode } from "../mqtt/reason_code.ts";
 import type { Checkpoint, InflightRecord, LogEntry, Position } from "../store/store.ts";
@@ -132,7 +132,7 @@ export class Outbox {
 	/** Sends a delivery that comes from no log of this session's, or queues it for the window. */
 	deliver(delivery: Delivery, nowMs: number, effects: Effect[]): void {
 		if (this.queued === 0 && this.#windowOpen()) this.#start(delivery, nowMs, effects);
-		else if (this.queued < this.#options.maxQueued) this.#queue.push(delivery);
+		else if (this.queued < this.#options.maxQueued) this.#queue.push({ ...delivery, message: kept(delivery.message) });
 		else {
 			effects.push({ kind: "dropped", reason: "queueFull", count: 1 });
 			if (delivery.shared) effects.push({ kind: "settleShared", log: delivery.log, seq: delivery.seq, outcome: "returned" });

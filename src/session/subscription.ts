@@ -4,6 +4,20 @@ import type { Message } from "../mqtt/message.ts";
 import { parseShare } from "../mqtt/topic.ts";
 import type { StoredSubscription, SubscriptionOptions } from "../store/store.ts";
 
+/** What waits for the retained messages of a new subscription (P8). A replaced subscription passes it on as it is. */
+export class Held {
+	/** Live messages that are not read from a log, in order. */
+	readonly messages: Message[] = [];
+	/** Topics whose retained message changed meanwhile. The change comes as a live message: as a retained one it would precede older ones. */
+	readonly changed = new Set<string>();
+
+	/** Ends the waiting, also for a subscription that took this over. */
+	release(): readonly Message[] {
+		this.changed.clear();
+		return this.messages.splice(0);
+	}
+}
+
 export class Subscription {
 	readonly options: SubscriptionOptions;
 	/** Filter to match topics with: without `$share/{name}/`. */
@@ -15,8 +29,10 @@ export class Subscription {
 	 * QoS ≥ 1 that is not shared.
 	 */
 	readonly logged: boolean;
-	/** Live messages that have to wait, because the retained ones are not out yet (P8); `undefined` when nothing waits. */
-	held: Message[] | undefined;
+	/** There while live messages have to wait, because the retained ones are not out yet. */
+	held: Held | undefined;
+	/** Whether the retained messages are to be sent before what is held. */
+	retainedDue = false;
 	/** Last log entry taken. */
 	cursor = 0;
 	/** No entry up to this one is in flight. */

@@ -10,7 +10,7 @@ import type { StoredSubscription } from "../store/store.ts";
 import type { Problem } from "./connect.ts";
 import type { Effect, SubscribeEntry, SubscribeResult } from "./effects.ts";
 import type { Outbox } from "./outbox.ts";
-import { Subscription } from "./subscription.ts";
+import { Held, Subscription } from "./subscription.ts";
 
 /** SUBSCRIBE and UNSUBSCRIBE packets without an answer: more is a flood. */
 const MAX_WAITING = 1_024;
@@ -121,9 +121,12 @@ export class Subscriptions {
 			return { subscription, replaces, problem: ReasonCode.quotaExceeded };
 		}
 		added.set(filter, subscription);
-		const wantsRetained = retainHandling === 0 || (retainHandling === 1 && replaces === undefined); // [MQTT-3.3.1-9] to [MQTT-3.3.1-11]
-		// What the replaced subscription still held waits on here [MQTT-3.8.4-4].
-		if (wantsRetained && subscription.shareName === undefined) subscription.held = replaces?.held ?? [];
+		if (subscription.shareName === undefined) {
+			const isNew = replaces === undefined || replaces.retainedDue;
+			subscription.retainedDue = retainHandling === 0 || (retainHandling === 1 && isNew); // [MQTT-3.3.1-9] to [MQTT-3.3.1-11]
+			// What the replaced subscription still holds is not lost [MQTT-3.8.4-4].
+			subscription.held = replaces?.held ?? (subscription.retainedDue ? new Held() : undefined);
+		}
 		return { subscription, replaces, problem: ReasonCode.success };
 	}
 }

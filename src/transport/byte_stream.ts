@@ -42,8 +42,9 @@ export class ByteStream {
 		});
 		stream.on("end", () => this.end());
 		stream.on("close", () => this.#closed());
-		// It may have ended before anybody listened.
+		// What happened before anybody listened is not told again.
 		if (stream.destroyed) queueMicrotask(() => this.#closed());
+		else if (stream.readableEnded) this.end();
 	}
 
 	/**

@@ -152,8 +152,7 @@ class DenoSocket implements Socket {
 		this.#state = "closing";
 		unwatchQueue(this);
 		this.#linger = setTimeout(() => this.#closed(), LINGER_MS);
-		// Without a reason Deno leaves the code out, too.
-		this.#ws.close(CLOSE_CODES[kind], kind);
+		this.#ws.close(CLOSE_CODES[kind]);
 	}
 
 	/** All that can be done is to forget it: Deno keeps the connection until the peer lets go. */

@@ -13,6 +13,8 @@ export interface ContractClient {
 	readonly localPort: number;
 	/** Sends bytes, as one message where there are messages. */
 	write(bytes: Uint8Array): void;
+	/** Sends several messages in one piece, where there are messages. */
+	writeTogether(messages: readonly Uint8Array[]): void;
 	/** Sends bytes cut without regard to messages: byte by byte where the transport has frames. */
 	writeInPieces(bytes: Uint8Array): void;
 	/** Reads exactly so many bytes; fewer when the connection ends before. */
@@ -246,12 +248,18 @@ export function socketContract(name: string, traits: ContractTraits, open: (acce
 			assert.ok(socket.bufferedAmount >= waiting);
 			// While the kernel still took everything, TLS may have drained a few times.
 			const drained = handler.count("drain");
+			let waitingAtDrain = -1;
+			handler.onDrain = () => {
+				waitingAtDrain = socket.bufferedAmount;
+				RecordingHandler.prototype.onDrain.call(handler);
+			};
 			client.resume();
 			const received = await within(client.read(total + 1), "all bytes");
 			assert.equal(received.length, total + 1);
 			assertPattern(received);
 			await handler.until("onDrain", () => handler.count("drain") > drained);
 			assert.equal(handler.count("drain"), drained + 1);
+			assert.equal(waitingAtDrain, 0);
 			assert.equal(socket.bufferedAmount, 0);
 			assert.equal(socket.send(pattern(1, 0)), "sent");
 		});
@@ -319,6 +327,30 @@ export function socketContract(name: string, traits: ContractTraits, open: (acce
 			if (client.closeCode !== undefined) assert.equal(client.closeCode, 1008);
 			assert.deepEqual(handler.events, ["data", "close"]);
 		});
+
+		test("close: ends a paused connection, too", async () => {
+			const { client, socket, handler } = await connect();
+			socket.pause();
+			client.write(pattern(100_000));
+			socket.close("normal");
+			await within(client.ended, "the end");
+			await handler.until("onClose", () => handler.count("close") === 1);
+			if (client.closeCode !== undefined) assert.equal(client.closeCode, 1000);
+		});
+
+		for (const end of ["close", "terminate"] as const) {
+			test(`${end}: from within onData, nothing more comes of what arrived together`, async () => {
+				const { client, socket, handler } = await connect();
+				handler.onData = (bytes) => {
+					RecordingHandler.prototype.onData.call(handler, bytes);
+					if (end === "close") socket.close("normal");
+					else socket.terminate();
+				};
+				client.writeTogether([pattern(10), pattern(10), pattern(10)]);
+				await handler.until("onClose", () => handler.count("close") === 1);
+				assert.deepEqual(handler.events, ["data", "close"]);
+			});
+		}
 
 		test("terminate: onClose comes once and nothing follows", async () => {
 			const { client, socket, handler } = await connect();

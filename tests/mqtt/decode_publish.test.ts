@@ -97,8 +97,11 @@ test("PUBLISH: topic name and packet id that the packet does not hold are refuse
 });
 
 test("PUBLISH: fields are not read from the next packet of the chunk", () => {
-	const decoder = packet(0x32, [0, 1, 0x61]);
-	assertChunkRefused(4, bytes(decoder, packet(0xc0), packet(0xc0)), ReasonCode.malformedPacket);
+	for (const version of VERSIONS) {
+		assertChunkRefused(version, bytes(packet(0x30, [0, 3, 0x61]), new Uint8Array(9).fill(0x61)), ReasonCode.malformedPacket);
+		assertChunkRefused(version, bytes(packet(0x30, [0]), new Uint8Array(9)), ReasonCode.malformedPacket);
+		assertChunkRefused(version, bytes(packet(0x32, [0, 1, 0x61]), packet(0xc0), packet(0xc0)), ReasonCode.malformedPacket);
+	}
 	assertChunkRefused(5, bytes(packet(0x30, field("a"), [2, 1]), packet(0xc0)), ReasonCode.malformedPacket);
 });
 

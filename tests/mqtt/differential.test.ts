@@ -1,5 +1,6 @@
 /**
- * Our codec against mqtt-packet, over random packets. `FUZZ_PACKETS` sets how many (default 200,000), `FUZZ_SEED` which.
+ * Our codec against mqtt-packet, over random packets. `FUZZ_PACKETS` sets how many are decoded (default 200,000; the other
+ * tests take a share of that), `FUZZ_SEED` which.
  * A failure names the seed and the bytes.
  */
 
@@ -93,7 +94,7 @@ test("decoder: reads random packets of mqtt-packet as mqtt-packet does, however 
 test("writePublish: encodes what was decoded from mqtt-packet's PUBLISH to the same bytes", HOUR, () => {
 	const random = randomNumbers(SEED + 1);
 	const target = new Uint8Array(1 << 18);
-	for (let done = 0; done < PACKETS; ) {
+	for (let done = 0; done < PACKETS / 4; ) {
 		const version = random.pick(VERSIONS);
 		const decoder = connectedDecoder(version);
 		for (let i = 0; i < PER_CONNECTION; i++) {
@@ -212,7 +213,7 @@ test("decoder: throws nothing but MqttError for broken packets, and takes none t
 	const random = randomNumbers(SEED + 3);
 	let taken = 0;
 	let refused = 0;
-	for (let done = 0; done < PACKETS; done++) {
+	for (let done = 0; done < PACKETS / 2; done++) {
 		const version = random.pick(VERSIONS);
 		const isConnect = random.below(8) === 0;
 		const broken = mutate(generate(randomPacket(random, version, isConnect), { protocolVersion: version }), random);
@@ -242,12 +243,12 @@ test("decoder: throws nothing but MqttError for broken packets, and takes none t
 		const [mine, other] = [showOurs(first, spoken), showTheirs(read, spoken)];
 		if (mine !== other) assert.equal(mine, other, `seed ${SEED}, v${spoken}, ${hexOf(frame)}`);
 	}
-	assert.ok(refused > PACKETS / 5 && taken > PACKETS / 20, `${refused} of ${PACKETS} were refused, ${taken} taken`);
+	assert.ok(refused > PACKETS / 10 && taken > PACKETS / 40, `${refused} of ${PACKETS / 2} were refused, ${taken} taken`);
 });
 
 test("decoder: throws nothing but MqttError for random bytes", HOUR, () => {
 	const random = randomNumbers(SEED + 4);
-	for (let done = 0; done < PACKETS; done++) {
+	for (let done = 0; done < PACKETS / 2; done++) {
 		const bytes = random.bytes(1 + random.below(30));
 		// Mostly packets that fit, or nothing would get past the length.
 		if (random.below(4) > 0 && bytes.length > 1) bytes[1] = bytes.length - 2;

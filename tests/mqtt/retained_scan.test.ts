@@ -63,7 +63,7 @@ test("retainedScan: finds exactly what matches, in random ordered indexes, for r
 		"\u0001",
 	];
 	const filterLevels = [...levels, "+", "+", "+", "+", "+", "+"];
-	const rounds = Number(process.env.FUZZ_PACKETS ?? 200_000) / 10;
+	const rounds = Number(process.env.FUZZ_PACKETS ?? 200_000) / 20;
 	let matched = 0;
 	for (let round = 0; round < rounds; round++) {
 		const names = Array.from({ length: 1 + random.below(30) }, () => random.list(1 + random.below(4), levels).join("/"));

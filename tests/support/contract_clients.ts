@@ -51,6 +51,7 @@ export async function webSocketClient(options: RawConnectOptions): Promise<Contr
 	return {
 		localPort: socket.stream.localPort ?? 0,
 		write: (bytes) => socket.send(bytes),
+		writeTogether: (messages) => socket.sendRaw(Buffer.concat(messages.map((message) => encodeFrame(message)))),
 		writeInPieces: (bytes) => {
 			// A frame byte by byte, then one message in fragments, one of them empty, around a ping.
 			for (const byte of encodeFrame(bytes.subarray(0, 150))) socket.sendRaw(Buffer.of(byte));
@@ -93,6 +94,7 @@ export async function streamClient({ port, tls }: { readonly port: number; reado
 	return {
 		localPort: stream.localPort ?? 0,
 		write: (bytes) => void stream.write(bytes),
+		writeTogether: (messages) => void stream.write(Buffer.concat(messages)),
 		writeInPieces: (bytes) => {
 			for (const byte of bytes) stream.write(Buffer.of(byte));
 		},

@@ -31,6 +31,8 @@ export interface RawConnectOptions {
 	readonly headers?: Readonly<Record<string, string | undefined>>;
 	/** Bytes sent right behind the request, in the same write. */
 	readonly early?: Uint8Array;
+	/** Called with the connection before the response is there. */
+	readonly onConnected?: (stream: TcpSocket) => void;
 	/** Present: TLS. */
 	readonly tls?: ConnectionOptions;
 }
@@ -141,6 +143,7 @@ export class RawWebSocket {
 		const lines = [...headers].filter(([, value]) => value !== undefined).map(([name, value]) => `${name}: ${value}`);
 		const head = Buffer.from(`${method} ${path} HTTP/1.1\r\n${lines.join("\r\n")}\r\n\r\n`, "latin1");
 		stream.write(Buffer.concat([head, options.early ?? new Uint8Array(0)]));
+		options.onConnected?.(stream);
 		const { response, rest } = await readResponse(stream, method);
 		if (response.status === 101) {
 			const expected = createHash("sha1").update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest("base64");

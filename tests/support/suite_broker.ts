@@ -13,7 +13,7 @@ export function suiteBroker(config: Partial<Config> = {}, parts: ShoalParts = {}
 		return started;
 	};
 	before(async () => {
-		started = await startBroker({ after: (ending) => void endings.push(ending) }, config, parts);
+		started = await startBroker({ after: (ending: () => void | Promise<void>) => void endings.push(ending) }, config, parts);
 	});
 	after(async () => {
 		for (const ending of endings) await ending();

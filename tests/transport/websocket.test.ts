@@ -202,6 +202,46 @@ describe("WebSocket", () => {
 		assert.equal(handler.bytes, 0);
 	});
 
+	test("a client that left before the upgrade was answered: onClose comes once, if it was accepted at all", async () => {
+		const adapter = createRuntimeAdapter(OPTIONS);
+		const handlers: RecordingHandler[] = [];
+		let asked: () => void = () => {};
+		let proceed: () => void = () => {};
+		const request = new Promise<void>((resolve) => {
+			asked = resolve;
+		});
+		const clientGone = new Promise<void>((resolve) => {
+			proceed = resolve;
+		});
+		let settled: () => void = () => {};
+		const done = new Promise<void>((resolve) => {
+			settled = resolve;
+		});
+		const listener = await adapter.serve({
+			hostname: "127.0.0.1",
+			port: 0,
+			fetch: async (asking, env) => {
+				asked();
+				await clientGone;
+				const response = adapter.upgrade(asking, env, () => {
+					const handler = new RecordingHandler();
+					handlers.push(handler);
+					return handler;
+				});
+				settled();
+				return response;
+			},
+		});
+		const connecting = RawWebSocket.open({ port: listener.port, onConnected: (stream) => void request.then(() => stream.destroy()) });
+		await assert.rejects(connecting, /connection ended/);
+		await new Promise((resolve) => setTimeout(resolve, 50));
+		proceed();
+		await within(done, "the upgrade");
+		await new Promise((resolve) => setTimeout(resolve, 50));
+		for (const handler of handlers) assert.deepEqual(handler.events, ["close"]);
+		await listener.stop();
+	});
+
 	test("close frame of the client: is answered with its code", async () => {
 		const { client, handler } = await connect();
 		client.close(4321);

@@ -4,7 +4,7 @@
  * second one and, being a lock of the operating system, leaves nothing behind after a kill.
  */
 
-import { existsSync, statSync } from "node:fs";
+import { existsSync, rmSync, statSync } from "node:fs";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
 import { StoreError } from "../store.ts";
 
@@ -122,14 +122,19 @@ export function openDatabase(path: string, sync: "normal" | "full"): DatabaseSyn
 	try {
 		if (path !== ":memory:" && existsSync(path) && statSync(path).size > 0) inspect(path);
 		db = new DatabaseSync(path, { timeout: 0 });
+		// Before the first access: the index of the WAL is then kept in memory and needs no file.
 		db.exec("PRAGMA locking_mode = EXCLUSIVE");
 		db.exec("PRAGMA journal_mode = WAL");
 		db.exec(`PRAGMA synchronous = ${sync === "full" ? "FULL" : "NORMAL"}`);
 		db.exec("PRAGMA cache_size = -16000");
 		db.exec("PRAGMA temp_store = MEMORY");
+		// A WAL that one big group has blown up is cut back.
+		db.exec("PRAGMA journal_size_limit = 67108864");
 		db.exec("BEGIN EXCLUSIVE");
 		if (db.prepare("PRAGMA user_version").get()?.["user_version"] === 0) db.exec(SCHEMA);
 		db.exec("COMMIT");
+		// What `inspect` has left; nobody can be using it.
+		if (path !== ":memory:") rmSync(`${path}-shm`, { force: true });
 		return db;
 	} catch (error) {
 		// An open handle would keep the lock.
@@ -140,8 +145,10 @@ export function openDatabase(path: string, sync: "normal" | "full"): DatabaseSyn
 
 /** Judges an existing file through a connection that cannot write, so that what is refused stays as it was. */
 function inspect(path: string): void {
-	const db = new DatabaseSync(path, { readOnly: true, timeout: 0 });
+	const db = new DatabaseSync(path, { readOnly: true });
 	try {
+		// Not the option `timeout`: Deno 2.9 ignores it for a read-only connection and blocks for 5 s.
+		db.exec("PRAGMA busy_timeout = 0");
 		const version = Number(db.prepare("PRAGMA user_version").get()?.["user_version"]);
 		const application = db.prepare("PRAGMA application_id").get()?.["application_id"];
 		const tables = Number(db.prepare("SELECT count(*) AS n FROM sqlite_schema").get()?.["n"]);

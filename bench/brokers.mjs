@@ -1,0 +1,162 @@
+/**
+ * The brokers that are measured: how each is started so that nothing but its own work limits it. All of them listen for
+ * WebSockets on a free port of the loopback interface, keep everything in memory unless a scenario asks for a file, and know
+ * no authentication. Measures nothing.
+ */
+
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { end, findProgram, freePort, listening, removeFolder, run, start, temporaryFolder } from "./processes.mjs";
+
+/**
+ * @typedef {import("./scenarios.mjs").Scenario} Scenario
+ * @typedef {{ port: number, pid: number, stop: () => Promise<void> }} Running
+ * @typedef {{ core: number | undefined, profiles?: string | undefined }} StartOptions
+ * `profiles` is a folder for a CPU profile, which is there after `stop`.
+ * @typedef {{ key: string, title: string, start: (scenario: Scenario, options: StartOptions) => Promise<Running> }} Subject
+ */
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const AEDES_PACKAGES = ["aedes@1.2.0", "ws@8.21.1"];
+
+/** Higher than any scenario reaches. */
+const LIMITS = {
+	MAX_INFLIGHT: "65535",
+	RECEIVE_MAXIMUM: "65535",
+	MAX_QUEUED_MESSAGES: "10000000",
+	LOG_MAX_MESSAGES: "1000000000",
+	MAX_BUFFERED_BYTES: "1073741824",
+	MAX_CONNECTIONS: "1000000",
+};
+
+/**
+ * Shoal on a runtime, from this folder or from another copy of the repository.
+ * @param {"bun" | "deno"} runtime
+ * @param {string} [folder]
+ * @returns {Subject}
+ */
+export function shoal(runtime, folder) {
+	const title = runtime === "bun" ? "Bun" : "Deno";
+	const home = folder ?? root;
+	const binary = join(root, "node_modules/.bin", runtime);
+	if (!existsSync(join(home, "server.ts"))) throw new Error(`"${home}" has no server.ts: expected a copy of the repository`);
+	return {
+		key: folder === undefined ? runtime : `${runtime}-before`,
+		title: folder === undefined ? title : `${title}, before`,
+		start: async (scenario, { core, profiles }) => {
+			const port = await freePort();
+			const data = temporaryFolder();
+			const profile = profiles === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${profiles}`];
+			const args = runtime === "bun" ? profile : ["run", "-A", ...profile];
+			const env = {
+				...LIMITS,
+				HOST: "127.0.0.1",
+				PORT: String(port),
+				STORE: scenario.persistent ? "sqlite" : "memory",
+				DATA_DIR: data,
+				LOG_LEVEL: "error",
+				SYS_INTERVAL_SECONDS: "0",
+				DRAIN_SECONDS: "0",
+				WS_PING_SECONDS: "0",
+			};
+			return supervise(title, start([binary, ...args, "server.ts"], { core, env, cwd: home }), port, data);
+		},
+	};
+}
+
+/** @returns {Subject} */
+export function mosquitto() {
+	const program = findProgram("mosquitto");
+	if (program === undefined) throw new Error("mosquitto is not installed: apt-get install mosquitto, or leave it out with --peers");
+	return {
+		key: "mosquitto",
+		title: "Mosquitto",
+		start: async (scenario, { core }) => {
+			const [plain, port] = [await freePort(), await freePort()];
+			const data = temporaryFolder();
+			const lines = [
+				"allow_anonymous true",
+				`persistence ${scenario.persistent}`,
+				`persistence_location ${data}/`,
+				"log_type error",
+				"sys_interval 0",
+				"max_inflight_messages 0",
+				"max_queued_messages 0",
+				"set_tcp_nodelay true",
+				// As root it would become another user, who cannot read the folder.
+				...(process.getuid?.() === 0 ? ["user root"] : []),
+				// 2.0 does not start with a WebSocket listener alone.
+				`listener ${plain} 127.0.0.1`,
+				`listener ${port} 127.0.0.1`,
+				"protocol websockets",
+				"socket_domain ipv4",
+			];
+			const file = join(data, "mosquitto.conf");
+			writeFileSync(file, `${lines.join("\n")}\n`);
+			return supervise("Mosquitto", start([program, "-c", file], { core }), port, data);
+		},
+	};
+}
+
+/** Aedes on Node, installed into a temporary folder for this run. @returns {Promise<Subject>} */
+export async function aedes() {
+	const folder = temporaryFolder();
+	const npm = process.env.npm_execpath;
+	const command = npm?.endsWith(".js") ? [process.execPath, npm] : ["npm"];
+	const install = [...command, "install", "--prefix", folder, "--no-audit", "--no-fund", "--loglevel=error", ...AEDES_PACKAGES];
+	const { status, stderr } = await run(install, { timeoutMs: 120_000 });
+	if (status !== 0) throw new Error(`Aedes cannot be installed: ${stderr.trim()}`);
+	const program = fileURLToPath(new URL("aedes.mjs", import.meta.url));
+	return {
+		key: "aedes",
+		title: "Aedes",
+		start: async (_scenario, { core }) => {
+			const port = await freePort();
+			return supervise("Aedes", start([process.execPath, program, folder, String(port)], { core }), port, undefined);
+		},
+	};
+}
+
+/**
+ * @param {string} name
+ * @param {ReturnType<typeof start>} started
+ * @param {number} port
+ * @param {string | undefined} folder
+ * @returns {Promise<Running>}
+ */
+async function supervise(name, started, port, folder) {
+	const stop = async () => {
+		await end(started);
+		if (folder !== undefined) removeFolder(folder);
+	};
+	try {
+		return { port, pid: await listening(started, port, name), stop };
+	} catch (error) {
+		await stop();
+		throw error;
+	}
+}
+
+/** The generator, compiled unless that is done already. @param {string} source */
+export async function compileGenerator(source) {
+	const compiler = findProgram("g++") ?? findProgram("c++");
+	if (compiler === undefined) throw new Error("The load generator needs a C++ compiler: apt-get install g++");
+	const { createHash } = await import("node:crypto");
+	const { readFileSync } = await import("node:fs");
+	const cache = join(root, "node_modules/.cache/shoal-bench");
+	const program = join(cache, `generator-${createHash("sha256").update(readFileSync(source)).digest("hex").slice(0, 16)}`);
+	if (existsSync(program)) return program;
+	mkdirSync(cache, { recursive: true });
+	const { status, stderr } = await run([compiler, "-O2", "-std=c++17", "-o", program, source]);
+	if (status !== 0) throw new Error(`The load generator does not compile: ${stderr}`);
+	return program;
+}
+
+/** The profile that a broker left. @param {string} folder */
+export function findProfile(folder) {
+	const file = readdirSync(folder).find((name) => name.endsWith(".cpuprofile"));
+	if (file === undefined) throw new Error("The broker left no CPU profile");
+	return join(folder, file);
+}
