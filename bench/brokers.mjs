@@ -4,7 +4,7 @@
  * no authentication. Measures nothing.
  */
 
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
@@ -19,7 +19,7 @@ import { end, findProgram, freePort, listening, removeFolder, run, start, tempor
  */
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const AEDES_PACKAGES = ["aedes@1.2.0", "ws@8.21.1"];
+const AEDES_PACKAGES = ["aedes@1.2.0", "ws@8.23.0"];
 
 /** Higher than any scenario reaches. */
 const LIMITS = {
@@ -137,26 +137,4 @@ async function supervise(name, started, port, folder) {
 		await stop();
 		throw error;
 	}
-}
-
-/** The generator, compiled unless that is done already. @param {string} source */
-export async function compileGenerator(source) {
-	const compiler = findProgram("g++") ?? findProgram("c++");
-	if (compiler === undefined) throw new Error("The load generator needs a C++ compiler: apt-get install g++");
-	const { createHash } = await import("node:crypto");
-	const { readFileSync } = await import("node:fs");
-	const cache = join(root, "node_modules/.cache/shoal-bench");
-	const program = join(cache, `generator-${createHash("sha256").update(readFileSync(source)).digest("hex").slice(0, 16)}`);
-	if (existsSync(program)) return program;
-	mkdirSync(cache, { recursive: true });
-	const { status, stderr } = await run([compiler, "-O2", "-std=c++17", "-o", program, source]);
-	if (status !== 0) throw new Error(`The load generator does not compile: ${stderr}`);
-	return program;
-}
-
-/** The profile that a broker left. @param {string} folder */
-export function findProfile(folder) {
-	const file = readdirSync(folder).find((name) => name.endsWith(".cpuprofile"));
-	if (file === undefined) throw new Error("The broker left no CPU profile");
-	return join(folder, file);
 }

@@ -86,7 +86,17 @@ export class PacketWriter {
 			const { message, expirySeconds } = publication;
 			if (outbound.congested && outbound.pending + message.payload.length > this.#maxBufferedBytes) this.#metrics.dropped.slowReader++;
 			else {
-				const fields = { version, qos: 0, retain, dup: false, packetId: 0, subscriptionIds, topicAlias: 0, omitTopic: false, expirySeconds } as const;
+				const fields = {
+					version,
+					qos: 0,
+					retain,
+					dup: false,
+					packetId: 0,
+					subscriptionIds,
+					topicAlias: 0,
+					omitTopic: false,
+					expirySeconds,
+				} as const;
 				this.#writePublish(message, fields);
 			}
 			return;

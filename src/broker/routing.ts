@@ -202,7 +202,7 @@ export class Routing {
 		if (held !== undefined && message.retain && held.changed.size < maxHeldMessages) held.changed.add(message.topic.name);
 		if (qos > 0 && subscription.logged) return -1;
 		if (held === undefined) return qos;
-		if (held.messages.length < maxHeldMessages) held.messages.push(message);
+		if (held.messages.length < maxHeldMessages) held.messages.push(kept(message));
 		else this.#options.metrics.dropped.queueFull++;
 		return -1;
 	}

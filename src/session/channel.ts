@@ -239,7 +239,11 @@ export class Channel {
 		this.#authenticate("connect", authenticationMethod, authenticationData);
 	}
 
-	#authenticate(step: "connect" | "next" | "again", authenticationMethod: string | undefined, authenticationData: Uint8Array | undefined): void {
+	#authenticate(
+		step: "connect" | "next" | "again",
+		authenticationMethod: string | undefined,
+		authenticationData: Uint8Array | undefined,
+	): void {
 		const { username, password, will } = this.#connect as ConnectPacket;
 		this.#exchange = "server";
 		this.#effects.push({

@@ -18,7 +18,8 @@ export function connectProblem(packet: ConnectPacket, limits: ChannelLimits): Pr
 	}
 	const will = packet.will;
 	if (will !== undefined) {
-		if (will.topic.name.startsWith("$")) return { reasonCode: ReasonCode.notAuthorized, reason: "will topics that begin with $ belong to the server" };
+		if (will.topic.name.startsWith("$"))
+			return { reasonCode: ReasonCode.notAuthorized, reason: "will topics that begin with $ belong to the server" };
 		if (levelCount(will.topic.name) > limits.maxTopicLevels) {
 			return { reasonCode: ReasonCode.topicNameInvalid, reason: `the will topic has more than ${limits.maxTopicLevels} levels` };
 		}
@@ -55,8 +56,7 @@ export function connackProperties(
 		...(assignedClientId !== undefined && { assignedClientId }),
 		...(limits.topicAliasMaximum > 0 && { topicAliasMaximum: limits.topicAliasMaximum }),
 		...(keepAlive !== packet.keepAliveSeconds && { serverKeepAliveSeconds: keepAlive }),
-		...(requested.requestResponseInformation &&
-			limits.responseInformation !== "" && { responseInformation: limits.responseInformation }),
+		...(requested.requestResponseInformation && limits.responseInformation !== "" && { responseInformation: limits.responseInformation }),
 		// [MQTT-4.12.0-5] [MQTT-4.12.0-6]
 		...(requested.authenticationMethod !== undefined && {
 			authenticationMethod: requested.authenticationMethod,

@@ -88,11 +88,13 @@ export class Subscriptions {
 
 	#begin(packet: SubscribePacket | UnsubscribePacket, effects: Effect[]): Problem | undefined {
 		if (packet.kind === "subscribe") return this.#subscribe(packet, effects);
-		const subscriptions = packet.filters.map((filter) => this.#byFilter.get(filter)); // [MQTT-3.10.4-1]
-		for (const filter of packet.filters) {
+		// One after the other: a filter that stands twice is gone when its turn comes again [MQTT-3.10.4-6].
+		const subscriptions = packet.filters.map((filter) => {
+			const subscription = this.#byFilter.get(filter); // [MQTT-3.10.4-1]
 			this.#byFilter.delete(filter);
 			this.#outbox.unsubscribed(filter);
-		}
+			return subscription;
+		});
 		effects.push({ kind: "unsubscribe", packetId: packet.packetId, subscriptions });
 		return undefined;
 	}

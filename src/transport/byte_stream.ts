@@ -11,7 +11,7 @@ export const LINGER_MS = 5_000;
 const KEEP_ALIVE_PROBE_MS = 60_000;
 
 /** What happens on a `ByteStream`. No call follows `onClose`. */
-export interface ByteStreamHandler {
+interface ByteStreamHandler {
 	/** A chunk that is the receiver's to keep and to write to: neither runtime uses its memory again. */
 	onData(chunk: Uint8Array): void;
 	onDrain(): void;
@@ -22,7 +22,6 @@ export class ByteStream {
 	readonly #stream: NodeSocket;
 	readonly #handler: ByteStreamHandler;
 	#state: "open" | "ending" | "closed" = "open";
-	#queued = false;
 	#linger: ReturnType<typeof setTimeout> | undefined;
 
 	constructor(stream: NodeSocket, handler: ByteStreamHandler) {
@@ -36,9 +35,7 @@ export class ByteStream {
 			if (this.#state === "open") handler.onData(chunk);
 		});
 		stream.on("drain", () => {
-			if (this.#state !== "open" || !this.#queued) return;
-			this.#queued = false;
-			handler.onDrain();
+			if (this.#state === "open") handler.onDrain();
 		});
 		stream.on("end", () => this.end());
 		stream.on("close", () => this.#closed());
@@ -54,9 +51,7 @@ export class ByteStream {
 	 */
 	write(bytes: Uint8Array, onWritten?: () => void): "sent" | "queued" | "dropped" {
 		if (this.#state !== "open" || !this.#stream.writable) return "dropped";
-		if (this.#stream.write(bytes, onWritten)) return "sent";
-		this.#queued = true;
-		return "queued";
+		return this.#stream.write(bytes, onWritten) ? "sent" : "queued";
 	}
 
 	get bufferedAmount(): number {

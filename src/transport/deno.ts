@@ -44,8 +44,8 @@ function upgrade(request: Request, env: unknown, accept: Accept, options: WebSoc
 		transport: request.url.startsWith("https:") ? "wss" : "ws",
 		address: canonicalAddress(remoteAddr.hostname),
 		port: remoteAddr.port,
-		// A copy: Deno's request is void after the upgrade.
-		request: { url: request.url, headers: new Headers(request.headers) },
+		// A copy of the headers where the request is Deno's own, which is void after the upgrade.
+		request: { url: request.url, headers: upgradable ? request.headers : new Headers(request.headers) },
 	};
 	if (upgradable) {
 		upgradable.taken = true;

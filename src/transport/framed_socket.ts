@@ -11,6 +11,7 @@ import { CLOSE_CODES, encodeBinary, encodeClose, encodePing, encodePong, FrameDe
 import type { Accept, CloseKind, PeerInfo, Socket, SocketHandler } from "./socket.ts";
 
 const ACCEPT_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
 /** The response that turns an HTTP connection into a WebSocket. */
 export function switchingProtocols(key: string, protocol: string | undefined): string {
 	const accept = createHash("sha1").update(`${key}${ACCEPT_GUID}`).digest("base64");

@@ -38,8 +38,12 @@ const BETWEEN = -1;
 /** From here on whole words are unmasked, which pays for the two views that it takes. */
 const WORDWISE_BYTES = 128;
 
+/** Makes a word of four bytes in the machine's own order. */
+const wordBytes = new Uint8Array(4);
+const wordOf = new Uint32Array(wordBytes.buffer);
+
 /** What a `FrameDecoder` finds. */
-export interface FrameHandler {
+interface FrameHandler {
 	/** Payload of binary frames, in order: a part of the chunk that was pushed. Never empty. */
 	onBinary(bytes: Uint8Array): void;
 	/** A text message begins; its payload is skipped. */
@@ -54,11 +58,10 @@ export interface FrameHandler {
 /** Reads the frames of a client from chunks of any size. */
 export class FrameDecoder {
 	readonly #handler: FrameHandler;
-	/** A header of which not all bytes are here. */
-	readonly #header = new Uint8Array(LARGEST_HEADER);
+	/** A header of which not all bytes are here. Made when it is needed: most never are, and connections are many. */
+	#header: Uint8Array | undefined;
 	#headerLength = 0;
 	readonly #mask = new Uint8Array(4);
-	readonly #maskWord = new Uint32Array(this.#mask.buffer);
 	/** Payload bytes of the present frame still to come; `BETWEEN` when none is under way. */
 	#remaining = BETWEEN;
 	#opcode = BINARY;
@@ -102,6 +105,7 @@ export class FrameDecoder {
 				return offset + size;
 			}
 		}
+		this.#header ??= new Uint8Array(LARGEST_HEADER);
 		const header = this.#header;
 		let next = offset;
 		while (next < chunk.length) {
@@ -170,7 +174,8 @@ export class FrameDecoder {
 			turn(mask, phase);
 			phase = 0;
 			const words = new Uint32Array(bytes.buffer, bytes.byteOffset + index, (end - index) >> 2);
-			const word = this.#maskWord[0] as number;
+			wordBytes.set(mask);
+			const word = wordOf[0] as number;
 			for (let at = 0; at < words.length; at++) words[at] = (words[at] as number) ^ word;
 			index += words.length * 4;
 		}

@@ -10,7 +10,7 @@ import { Readable } from "node:stream";
 import type { ReadableStream as NodeReadableStream } from "node:stream/web";
 import { log } from "../log.ts";
 import type { ServeOptions } from "./adapter.ts";
-import { listen } from "./listen.ts";
+import { HANDSHAKE_MS, listen } from "./listen.ts";
 import type { Listener } from "./socket.ts";
 
 const logger = log("transport");
@@ -18,8 +18,6 @@ const logger = log("transport");
 /** A client that takes longer to send the head of a request is cut. */
 const HEADERS_MS = 10_000;
 const REQUEST_MS = 60_000;
-/** A TLS handshake that takes longer is given up. */
-const HANDSHAKE_MS = 10_000;
 
 /** The connection of an upgrade request, for the handler to take. */
 export class Upgradable {
@@ -36,7 +34,7 @@ export class Upgradable {
 }
 
 /** `env` of a request: what `Deno.serve` would tell, and the connection where the client asks for an upgrade. */
-export interface HttpEnv {
+interface HttpEnv {
 	readonly info: { readonly remoteAddr: { readonly transport: "tcp"; readonly hostname: string; readonly port: number } };
 	readonly upgradable?: Upgradable;
 }
@@ -50,10 +48,10 @@ export function serveHttp({ hostname, port, tls, fetch }: ServeOptions): Promise
 		: createHttpServer(timeouts);
 
 	/** Answers what is wrong as a response: nothing that a client sends may end the process. */
-	const answer = async (incoming: IncomingMessage, signal: AbortSignal, upgradable?: Upgradable): Promise<Response> => {
+	const answer = async (incoming: IncomingMessage, signal?: AbortSignal, upgradable?: Upgradable): Promise<Response> => {
 		let request: Request;
 		try {
-			request = toRequest(incoming, scheme, signal, upgradable === undefined);
+			request = toRequest(incoming, scheme, signal);
 		} catch {
 			return new Response("Bad request\n", { status: 400 });
 		}
@@ -61,24 +59,27 @@ export function serveHttp({ hostname, port, tls, fetch }: ServeOptions): Promise
 			return await fetch(request, envOf(incoming.socket, upgradable));
 		} catch (error) {
 			logger.error("HTTP handler failed", { error });
+			if (upgradable?.taken) upgradable.stream.destroy();
 			return new Response("Internal server error\n", { status: 500 });
 		}
 	};
 
 	server.on("request", (incoming: IncomingMessage, outgoing: ServerResponse) => {
 		const gone = new AbortController();
-		outgoing.on("error", () => {});
+		outgoing.on("error", ignore);
 		outgoing.on("close", () => gone.abort());
-		void answer(incoming, gone.signal).then((response) => send(response, outgoing, incoming.method === "HEAD"));
+		answer(incoming, gone.signal)
+			.then((response) => send(response, outgoing, incoming.method === "HEAD"))
+			// The status may be out already: only a broken connection tells the client that the rest is missing.
+			.catch(() => outgoing.destroy());
 	});
+	// No signal here: its listener would keep the request in memory for as long as the WebSocket lives.
 	server.on("upgrade", (incoming: IncomingMessage, stream: NodeSocket, head: Buffer) => {
 		const upgradable = new Upgradable(stream, head);
-		const gone = new AbortController();
-		stream.on("error", () => {});
-		stream.on("close", () => gone.abort());
-		void answer(incoming, gone.signal, upgradable).then((response) => {
-			if (!upgradable.taken) void sendOver(stream, response);
-		});
+		stream.on("error", ignore);
+		answer(incoming, undefined, upgradable)
+			.then((response) => (upgradable.taken ? undefined : sendOver(stream, response)))
+			.catch(() => stream.destroy());
 	});
 	server.on("clientError", (error, stream) => {
 		logger.debug("HTTP connection failed", { error: error.message });
@@ -92,18 +93,24 @@ function envOf(socket: NodeSocket, upgradable: Upgradable | undefined): HttpEnv 
 	return upgradable ? { info, upgradable } : { info };
 }
 
-/** Throws where the client sent what no `Request` can be, such as a Host that is none. */
-function toRequest(incoming: IncomingMessage, scheme: string, signal: AbortSignal, hasBody: boolean): Request {
+/**
+ * Throws where the client sent what no `Request` can be, such as a Host that is none.
+ *
+ * @param signal Absent for an upgrade, which has no body either.
+ */
+function toRequest(incoming: IncomingMessage, scheme: string, signal?: AbortSignal): Request {
 	const url = new URL(`${scheme}://${incoming.headers.host ?? "localhost"}${incoming.url ?? "/"}`);
 	const headers = new Headers();
 	const raw = incoming.rawHeaders;
 	for (let index = 0; index + 1 < raw.length; index += 2) headers.append(raw[index] as string, raw[index + 1] as string);
 	const method = incoming.method ?? "GET";
-	if (!hasBody || method === "GET" || method === "HEAD") return new Request(url, { method, headers, signal });
+	if (!signal) return new Request(url, { method, headers });
+	if (method === "GET" || method === "HEAD") return new Request(url, { method, headers, signal });
 	const body = Readable.toWeb(incoming) as NodeReadableStream<Uint8Array> as unknown as ReadableStream<Uint8Array>;
 	return new Request(url, { method, headers, signal, body, duplex: "half" } as RequestInit);
 }
 
+/** Rejects when the body breaks off. */
 async function send(response: Response, outgoing: ServerResponse, headOnly: boolean): Promise<void> {
 	outgoing.statusCode = response.status;
 	for (const [name, value] of response.headers) if (name !== "set-cookie") outgoing.setHeader(name, value);
@@ -114,17 +121,18 @@ async function send(response: Response, outgoing: ServerResponse, headOnly: bool
 		outgoing.end();
 		return;
 	}
+	// The head goes out before the first part is there: a stream may have nothing to say for long.
+	outgoing.flushHeaders();
 	const reader = response.body.getReader();
-	outgoing.on("close", () => void reader.cancel().catch(() => {}));
-	try {
-		for (let part = await reader.read(); !part.done; part = await reader.read()) {
-			if (!outgoing.write(part.value)) await new Promise<void>((resume) => outgoing.once("drain", resume).once("close", resume));
-		}
-		outgoing.end();
-	} catch {
-		// The status is out already: only a broken connection tells the client that the body is not whole.
-		outgoing.destroy();
+	outgoing.on("close", () => void reader.cancel().catch(ignore));
+	for (let part = await reader.read(); !part.done; part = await reader.read()) {
+		if (!outgoing.write(part.value)) await new Promise<void>((resume) => outgoing.once("drain", resume).once("close", resume));
 	}
+	outgoing.end();
+}
+
+function ignore(): void {
+	// "close" follows, and is what counts.
 }
 
 /** Sends a response to an upgrade request that nobody took, and ends the connection. */

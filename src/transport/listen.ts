@@ -6,6 +6,9 @@ import type { Listener } from "./socket.ts";
 
 const logger = log("transport");
 
+/** A TLS handshake that takes longer is given up. */
+export const HANDSHAKE_MS = 10_000;
+
 /** Listens, and answers when the port is open. Rejects with an Error that names address and remedy. */
 export function listen(server: Server, { hostname, port }: { readonly hostname: string; readonly port: number }): Promise<Listener> {
 	return new Promise((resolve, reject) => {

@@ -4,7 +4,7 @@ import type { RuntimeAdapter, WebSocketOptions } from "./adapter.ts";
 import { createBunAdapter } from "./bun.ts";
 import { createDenoAdapter } from "./deno.ts";
 
-export type { RuntimeAdapter, ServeOptions, WebSocketOptions } from "./adapter.ts";
+export type { RuntimeAdapter, WebSocketOptions } from "./adapter.ts";
 
 /** Makes the adapter of the runtime that this runs on. */
 export function createRuntimeAdapter(options: WebSocketOptions): RuntimeAdapter {

@@ -54,7 +54,7 @@ export interface Socket {
 	send(bytes: Uint8Array): "sent" | "queued" | "dropped";
 	/** Bytes accepted by `send` and not yet handed to the operating system, as far as the runtime tells. */
 	readonly bufferedAmount: number;
-	/** Stops (or resumes) reading where the transport can (TCP, TLS); a WebSocket ignores it. */
+	/** Stops (or resumes) reading, everywhere but on the WebSocket of a foreign `Deno.serve`. Bytes read already still arrive. */
 	pause(): void;
 	resume(): void;
 	/** WebSocket ping against idle proxies; nothing on TCP, and nothing where the runtime sends pings itself. */

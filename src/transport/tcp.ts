@@ -8,11 +8,8 @@ import { createServer as createTlsServer, type PeerCertificate, type TLSSocket }
 import { log } from "../log.ts";
 import { canonicalAddress } from "./address.ts";
 import { ByteStream } from "./byte_stream.ts";
-import { listen } from "./listen.ts";
+import { HANDSHAKE_MS, listen } from "./listen.ts";
 import type { Accept, ClientCertificate, CloseKind, Listener, PeerInfo, Socket, SocketHandler } from "./socket.ts";
-
-/** A handshake that takes longer is given up. */
-export const HANDSHAKE_MS = 10_000;
 
 const logger = log("transport");
 
@@ -98,7 +95,9 @@ class StreamSocket implements Socket {
 
 	send(bytes: Uint8Array): "sent" | "queued" | "dropped" {
 		// The runtimes keep a reference to what the kernel did not take, and the caller may reuse its buffer.
-		return this.#stream.write(Buffer.from(bytes));
+		const copy = Buffer.allocUnsafe(bytes.length);
+		copy.set(bytes);
+		return this.#stream.write(copy);
 	}
 
 	get bufferedAmount(): number {

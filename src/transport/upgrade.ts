@@ -10,7 +10,7 @@ export type UpgradeDecision =
 	| { readonly kind: "refuse"; readonly status: number; readonly message: string; readonly headers: Readonly<Record<string, string>> };
 
 /** The subprotocols of MQTT 3.1.1 and 5.0, and of 3.1 [MQTT-6.0.0-4]. */
-export const SUBPROTOCOLS: readonly string[] = ["mqtt", "mqttv3.1"];
+const SUBPROTOCOLS: readonly string[] = ["mqtt", "mqttv3.1"];
 
 const SPOKEN = SUBPROTOCOLS.map((name) => `"${name}"`).join(" and ");
 /** Sixteen bytes in base64. */

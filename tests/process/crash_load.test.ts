@@ -11,9 +11,9 @@ import { type HistoryEvent, judge } from "../support/history.ts";
 import { LoadPublisher, LoadSubscriber, type SubscriberOptions } from "../support/load_client.ts";
 import { createFolder, reservePorts, startServer } from "../support/server_process.ts";
 
-const KILLS = Number(process.env["KILLS"] ?? 10);
+const KILLS = Number(process.env.KILLS ?? 10);
 const PUBLISH_EVERY_MS = 10;
-const PUBLISH_AT_ONCE = 3;
+const PUBLISH_AT_ONCE = 5;
 /** Of the whole run. */
 const RUN_MS = 30 * 60_000;
 /** For what is owed to arrive, once nothing is killed any more. */
@@ -49,11 +49,14 @@ async function until(what: string, ready: () => boolean): Promise<void> {
 	}
 }
 
-it("crash: over kill -9 under load no acknowledged message is lost, QoS 2 comes once, and order is kept", { timeout: RUN_MS }, async (t) => {
+it("crash: over kill -9 under load no acknowledged message is lost, QoS 2 comes once, and order is kept", {
+	timeout: RUN_MS,
+}, async (t) => {
 	const ports = await reservePorts();
 	const env = { ...ports, STORE: "sqlite", DATA_DIR: createFolder(t), LOG_MAX_MESSAGES: "10000000" };
 	const events: HistoryEvent[] = [];
-	const common = (index: number) => ({ ports, events, version: index % 2 === 0 ? 5 : 4, transport: index % 3 === 0 ? "tcp" : "ws" }) as const;
+	const common = (index: number) =>
+		({ ports, events, version: index % 2 === 0 ? 5 : 4, transport: index % 3 === 0 ? "tcp" : "ws" }) as const;
 	const publishers = PUBLISHERS.map((each, index) => new LoadPublisher({ ...common(index), clientId: `publisher-${index}` }, each));
 	const createSubscriber = (each: SubscriberOptions, index: number) =>
 		new LoadSubscriber({ ...common(index), clientId: `subscriber-${index}` }, each);

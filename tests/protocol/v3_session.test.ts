@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { type ConnectOptions, freshId, RawClient } from "../support/raw_client.ts";
+import { type AnyPacket, type ConnectOptions, freshId, RawClient } from "../support/raw_client.ts";
 import { suiteBroker } from "../support/suite_broker.ts";
 import { V3_VERSIONS } from "../support/v3.ts";
 
@@ -55,7 +55,7 @@ describe("v3 sessions", () => {
 			}
 			// `connect` sees to it that CONNACK is the first packet.
 			const second = await session.connect();
-			const came = [];
+			const came: AnyPacket[] = [];
 			for (let count = 0; count < 6; count++) came.push(await second.expect("publish", { dup: false, retain: false }));
 			for (const qos of [1, 2]) {
 				const payloads = came.filter((one) => one.qos === qos).map((one) => `${one.payload}`);
@@ -131,7 +131,7 @@ describe("v3 sessions", () => {
 			] as const) {
 				await publisher.publishAcked(session.topic, payload, { qos });
 			}
-			const sent = [];
+			const sent: AnyPacket[] = [];
 			for (let count = 0; count < 5; count++) sent.push(await first.expect("publish", { dup: false }));
 			assert.deepEqual(sent.map((one) => `${one.payload}`).sort(), ["a", "b", "c", "d", "e"]);
 			const idOf = (payload: string) => sent.find((one) => `${one.payload}` === payload).messageId;
@@ -165,7 +165,7 @@ describe("v3 sessions", () => {
 			for (let index = 0; index < 12; index++)
 				await publisher.publishAcked(session.topic, `${index}`, { qos: 1 + (index % 3 === 0 ? 1 : 0) });
 			const receiveAll = async (client: RawClient) => {
-				const payloads = [];
+				const payloads: string[] = [];
 				for (let count = 0; count < 12; count++) payloads.push(`${(await client.expect("publish")).payload}`);
 				return payloads;
 			};

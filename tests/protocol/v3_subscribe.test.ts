@@ -126,7 +126,7 @@ describe("v3 SUBSCRIBE and UNSUBSCRIBE", () => {
 			await broker.shoal.publish(`${root}/live`, "after", { qos: 2 });
 			await subscriber.expect("publish", { payload: "after", qos: 0 });
 			await subscriber.expectNothing();
-			await publisher.publishAcked(`${root}/retained`, "", { retain: true });
+			await broker.shoal.publish(`${root}/retained`, "", { retain: true });
 		});
 
 		test(`${name}: several filters in one SUBSCRIBE act like a sequence of them [v3 MQTT-3.8.4-4]`, async () => {

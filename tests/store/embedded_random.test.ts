@@ -11,8 +11,8 @@ import type { Message } from "../../src/mqtt/message.ts";
 import type { QoS } from "../../src/mqtt/packet.ts";
 import { createEmbeddedStore } from "../../src/store/embedded_store.ts";
 import { type Store, StoreError } from "../../src/store/store.ts";
-import { type Client, Fixture, inflight, message, NOW, numbers, text, will } from "../contracts/store/fixture.ts";
-import { copyAsKilled, HUGE, startLimited, temporaryDirectory } from "./embedded_support.ts";
+import { type Client, type Fixture, inflight, message, NOW, numbers, text, will } from "../contracts/store/fixture.ts";
+import { copyAsKilled, fixtureOn, HUGE, startLimited, temporaryDirectory } from "./embedded_support.ts";
 
 const LIMITS = { logMaxMessages: 40, maxRetained: 8 };
 const CLIENTS = ["a", "b", "c", "d"];
@@ -149,7 +149,7 @@ async function resume(f: Fixture, nowMs: number): Promise<unknown[]> {
 async function startCopy(path: string, nowMs: number): Promise<{ copy: Fixture; remove: () => Promise<void> }> {
 	const copied = copyAsKilled(path);
 	const store = createEmbeddedStore({ path: copied, sync: "normal", limits: LIMITS });
-	const copy = new Fixture({ store, reopen: undefined, dispose: async () => {} });
+	const copy = fixtureOn(store);
 	await copy.start(nowMs);
 	const remove = async () => {
 		await store.close();

@@ -8,12 +8,11 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
-import { setImmediate } from "node:timers";
 import { createEmbeddedStore } from "../../src/store/embedded_store.ts";
 import { type Store, StoreError, type StoreErrorCode, type StoreLimits } from "../../src/store/store.ts";
-import { assertRejects, Fixture, message, NOW, numbers, seqs, subscription, texts, will } from "../contracts/store/fixture.ts";
+import { assertRejects, Fixture, inflight, message, NOW, numbers, seqs, will } from "../contracts/store/fixture.ts";
 import { type StoreHarness, storeContract } from "../contracts/store_contract.ts";
-import { copyAsKilled, HUGE, LIMITS, startLimited, temporaryDirectory } from "./embedded_support.ts";
+import { copyAsKilled, fixtureOn, inDirectory, LIMITS, makeStore, temporaryDirectory } from "./embedded_support.ts";
 
 async function openFile(limits: StoreLimits, sync: "normal" | "full" = "normal"): Promise<StoreHarness> {
 	const stores: Store[] = [];
@@ -46,22 +45,6 @@ async function openMemory(limits: StoreLimits): Promise<StoreHarness> {
 storeContract("embedded store in a file", openFile, true);
 storeContract("embedded store in memory", openMemory, false);
 
-/** Runs a test in a directory of its own. */
-function inDirectory(title: string, body: (path: string) => Promise<void>): void {
-	test(`embedded store: ${title}`, async () => {
-		const directory = temporaryDirectory();
-		try {
-			await body(join(directory, "store.db"));
-		} finally {
-			rmSync(directory, { recursive: true });
-		}
-	});
-}
-
-function makeStore(path: string): Store {
-	return createEmbeddedStore({ path, sync: "normal", limits: LIMITS });
-}
-
 /** Starting must fail with the code and a message with all the words, and change nothing. */
 async function assertRefused(path: string, code: StoreErrorCode, words: readonly string[]): Promise<void> {
 	const before = existsSync(path) && statSync(path).isFile() ? readFileSync(path) : undefined;
@@ -76,7 +59,7 @@ async function assertRefused(path: string, code: StoreErrorCode, words: readonly
 
 inDirectory("a file is closed whole and opened again, without help files left behind", async (path) => {
 	for (let round = 1; round <= 3; round++) {
-		const f = new Fixture({ store: makeStore(path), reopen: undefined, dispose: async () => {} });
+		const f = fixtureOn(makeStore(path));
 		await f.start();
 		const client = await f.connect("a");
 		await f.subscribe(client, "t");
@@ -123,68 +106,89 @@ inDirectory("a path in a directory that is not there is refused", async (path) =
 	await assertRefused(join(path, "..", "nowhere", "store.db"), "unavailable", ["unable to open", "Check that the directory exists"]);
 });
 
-inDirectory("a start that was refused leaves no lock", async (path) => {
-	writeFileSync(path, "not a database, but long enough to be one. ".repeat(100));
+inDirectory("a start that failed leaves no lock", async (path) => {
 	const store = makeStore(path);
+	await store.start(NOW, () => {});
+	await store.close();
+	const whole = readFileSync(path);
+	writeFileSync(path, Buffer.from(whole).fill(0xa5, 4096));
 	await assertRejects(store.start(NOW, () => {}), "unavailable");
-	rmSync(path);
+	writeFileSync(path, whole);
 	await store.start(NOW, () => {});
 	await store.close();
 });
 
-/** The child runs on the same runtime. */
-function startChild(mode: "open" | "load", path: string): { child: ChildProcess; lines: AsyncIterator<string> } {
+interface Child {
+	readonly process: ChildProcess;
+	readonly lines: AsyncIterator<string>;
+	kill(): Promise<void>;
+}
+
+/** Runs `embedded_child.ts` on the same runtime while `body` runs. */
+async function withChild(mode: "open" | "load", path: string, body: (child: Child) => Promise<void>): Promise<void> {
 	const script = join(import.meta.dirname, "embedded_child.ts");
 	const run = process.versions["bun"] === undefined ? ["run", "-A", "--no-check", script] : [script];
 	const child = spawn(process.execPath, [...run, mode, path], { stdio: ["ignore", "pipe", "inherit"] });
-	assert.ok(child.stdout);
-	return { child, lines: createInterface({ input: child.stdout })[Symbol.asyncIterator]() };
-}
-
-async function kill(child: ChildProcess): Promise<void> {
 	const exited = once(child, "exit");
-	child.kill("SIGKILL");
-	await exited;
+	const kill = async () => {
+		child.kill("SIGKILL");
+		await exited;
+	};
+	try {
+		assert.ok(child.stdout);
+		await body({ process: child, lines: createInterface({ input: child.stdout })[Symbol.asyncIterator](), kill });
+	} finally {
+		await kill();
+	}
 }
 
 inDirectory("a second process is refused, and says why", async (path) => {
 	const store = makeStore(path);
 	await store.start(NOW, () => {});
-	const { lines } = startChild("open", path);
-	const { value } = await lines.next();
-	assert.match(String(value), /^unavailable: Cannot open the store ".*store\.db": .*locked.*Another process has it open/);
+	await withChild("open", path, async ({ lines }) => {
+		const { value } = await lines.next();
+		assert.match(String(value), /^unavailable: Cannot open the store ".*store\.db": .*locked.*Another process has it open/);
+	});
 	await store.close();
 });
 
 inDirectory("a store in the same process is refused too, and the first goes on", async (path) => {
 	const store = makeStore(path);
 	await store.start(NOW, () => {});
-	await assertRejects(makeStore(path).start(NOW, () => {}), "unavailable");
+	await assertRejects(
+		makeStore(path).start(NOW, () => {}),
+		"unavailable",
+	);
 	assert.equal((await store.stats()).sessions, 0);
 	await store.close();
 });
 
 inDirectory("kill -9 leaves no lock", async (path) => {
-	const { child, lines } = startChild("open", path);
-	assert.equal((await lines.next()).value, "opened");
-	await assertRejects(makeStore(path).start(NOW, () => {}), "unavailable");
-	await kill(child);
 	const store = makeStore(path);
+	await withChild("open", path, async ({ lines, kill }) => {
+		assert.equal((await lines.next()).value, "opened");
+		await assertRejects(
+			store.start(NOW, () => {}),
+			"unavailable",
+		);
+		await kill();
+	});
 	await store.start(NOW, () => {});
 	await store.close();
 });
 
 inDirectory("kill -9 under load keeps everything whose promise had resolved", async (path) => {
-	const { child, lines } = startChild("load", path);
-	assert.equal((await lines.next()).value, "opened");
 	const acknowledged: string[] = [];
-	while (acknowledged.length < 2000) acknowledged.push(String((await lines.next()).value));
-	const exited = kill(child);
-	for (let line = await lines.next(); line.done !== true; line = await lines.next()) acknowledged.push(line.value);
-	await exited;
+	await withChild("load", path, async ({ lines, kill }) => {
+		assert.equal((await lines.next()).value, "opened");
+		while (acknowledged.length < 2000) acknowledged.push(String((await lines.next()).value));
+		const killed = kill();
+		for (let line = await lines.next(); line.done !== true; line = await lines.next()) acknowledged.push(line.value);
+		await killed;
+	});
 	// The kill may have cut the last line.
 	if (acknowledged.at(-1)?.split(" ").length !== 3) acknowledged.pop();
-	const f = new Fixture({ store: makeStore(path), reopen: undefined, dispose: async () => {} });
+	const f = fixtureOn(makeStore(path));
 	await f.start();
 	assert.deepEqual(f.takeLogEvents().sort(), ["+$share/g/t", "+t"]);
 	const plain = seqs(await f.read("t", 0, 1_000_000));
@@ -202,116 +206,38 @@ inDirectory("kill -9 under load keeps everything whose promise had resolved", as
 	await f.store.close();
 });
 
-inDirectory("a commit that fails rejects the whole group, and everything is as it was before it", async (path) => {
-	const errors: Error[] = [];
-	const { f, allowPages } = await startLimited(path, (error) => errors.push(error));
-	const shared = "$share/g/t";
-	const client = await f.connect("a");
-	await f.store.subscribe(client.ref, [subscription("t"), subscription("u"), subscription(shared)]);
-	await f.fill("t", 3);
-	await f.fill(shared, 4);
-	await f.publish("q", [], { reserve: { session: client.ref, packetId: 1 } });
-	await f.retain("r");
-	const other = await f.connect("other", { will: will("w") });
-	await f.subscribe(other, "v");
-	const taken = seqs(await f.store.takeShared(shared, 2));
-	const before = await f.store.stats();
-	f.takeLogEvents();
-	// Enough for all but the last call.
-	allowPages(100);
-	const calls = [
-		f.fill("t", 20, 4),
-		f.fill(shared, 2, 5),
-		f.store.takeShared(shared, 9),
-		f.connect("new"),
-		f.subscribe(client, "new"),
-		f.store.unsubscribe(client.ref, ["u"]),
-		f.store.release(client.ref, 1),
-		f.publish("q", [], { reserve: { session: client.ref, packetId: 2 } }),
-		f.retain("r2"),
-		f.retain("r", ""),
-		f.store.settleShared(shared, [1]),
-		f.store.bindShared(shared, 2, client.ref),
-		f.checkpoint(client, { cursors: [{ log: "t", cursor: 3, floor: 3 }], lastPacketId: 9 }),
-		f.close(other),
-		f.read("t", 3),
-		f.connect("a", { cleanStart: true }),
-		f.store.retained("#", undefined, 9, NOW),
-		f.publish("t", ["v"], { message: HUGE }),
-	];
-	for (const [n, result] of (await Promise.allSettled(calls)).entries()) {
-		assert.ok(result.status === "rejected" && result.reason instanceof StoreError, `call ${n}`);
-		assert.equal(result.reason.code, "unavailable");
-		assert.match(result.reason.message, /full.*Free disk space/);
+inDirectory("what has ended leaves no rows", async (path) => {
+	const f = fixtureOn(makeStore(path));
+	await f.start();
+	const logs = ["t", "u", "$share/g/t"];
+	for (const [clientId, sessionExpirySeconds] of [
+		["durable", 60],
+		["volatile", 0],
+	] as const) {
+		const client = await f.connect(clientId, { sessionExpirySeconds, will: will("w") });
+		for (const log of logs) await f.subscribe(client, log);
+		for (let round = 0; round < 4; round++) await f.fill("t", 2000);
+		const publishing = f.publish("t", logs, { reserve: { session: client.ref, packetId: 1 } });
+		const unsubscribing = f.store.unsubscribe(client.ref, ["u"]);
+		await Promise.all([publishing, unsubscribing]);
+		await f.store.takeShared("$share/g/t", 1);
+		await f.store.bindShared("$share/g/t", 1, client.ref);
+		await f.checkpoint(client, { inflight: [inflight(1, { log: "t", seq: 1 })] });
+		await f.close(client, { will: "discard", sessionExpirySeconds: 0 });
 	}
-	assert.equal(errors.length, 1, "told once");
-	assert.deepEqual(await f.store.stats(), before);
-	const events = f.takeLogEvents();
-	for (const log of ["new", "u", "t", shared]) {
-		assert.equal(events.filter((event) => event === `+${log}`).length, events.filter((event) => event === `-${log}`).length, log);
-	}
-
-	allowPages(100_000);
-	assert.deepEqual(taken, [1, 2]);
-	await f.store.returnShared(shared, [1]);
-	await f.store.settleShared(shared, [2]);
-	assert.deepEqual(texts(await f.store.takeShared(shared, 9)), ["1", "3", "4"]);
-	assert.deepEqual((await f.publish("t", ["t", "u", "new", shared])).appended, [
-		{ log: "t", seq: 4 },
-		{ log: "u", seq: 1 },
-		{ log: shared, seq: 5 },
-	]);
-	assert.deepEqual(texts(await f.read("t")), ["1", "2", "3", ""]);
-	assert.deepEqual(await f.retainedTopics("#"), ["r"]);
-	assert.equal((await f.publish("q", [], { reserve: { session: client.ref, packetId: 1 } })).duplicate, true);
-	assert.equal((await f.publish("q", [], { reserve: { session: client.ref, packetId: 2 } })).duplicate, false);
-	assert.deepEqual(await f.dueWills(NOW), [], "the other connection lives");
-	await f.close(other);
-	assert.deepEqual(await f.dueWills(NOW), ["other"]);
-	const again = await f.connect("a");
-	assert.deepEqual([again.sessionPresent, again.lastPacketId, again.subscriptions.length], [true, 0, 3]);
-	await f.store.close();
-});
-
-inDirectory("a statement that fails rejects its group, and what follows is stored", async (path) => {
-	const errors: Error[] = [];
-	const { f, allowPages } = await startLimited(path, (error) => errors.push(error));
-	const client = await f.connect("a");
-	await f.subscribe(client, "t");
-	allowPages(2);
-	const small = f.publish("t", ["t"]);
-	const huge = f.publish("huge", ["t"], { message: HUGE, retain: true });
-	await assertRejects(huge, "unavailable");
-	await assertRejects(small, "unavailable");
-	assert.deepEqual((await f.publish("t", ["t"], { message: message("t", { payload: "next" }) })).appended, [{ log: "t", seq: 1 }]);
-	assert.deepEqual(texts(await f.read("t")), ["next"]);
-	assert.equal((await f.store.stats()).retained, 0);
-	assert.equal(errors.length, 1);
+	// A large log is deleted bit by bit, and a crash in between must not stop that.
 	const copy = copyAsKilled(path);
-	const reopened = new Fixture({ store: makeStore(copy), reopen: undefined, dispose: async () => {} });
+	const reopened = fixtureOn(makeStore(copy));
 	await reopened.start();
-	assert.deepEqual(texts(await reopened.read("t")), ["next"]);
+	for (let round = 0; round < 10; round++) await reopened.store.due(NOW, 10);
 	await reopened.store.close();
+	const db = new DatabaseSync(copy);
+	for (const table of ["session", "subscription", "cursor", "log", "segment", "bound", "reservation", "will"]) {
+		assert.equal(db.prepare(`SELECT count(*) AS n FROM ${table}`).get()?.["n"], 0, table);
+	}
+	db.close();
+	await f.store.close();
 	rmSync(join(copy, ".."), { recursive: true });
-	await f.store.close();
-});
-
-inDirectory("a large group is committed before the turn of the event loop ends, and still as one", async (path) => {
-	const { f, allowPages } = await startLimited(path, () => {});
-	await f.subscribe(await f.connect("a"), "t");
-	let turnEnded = false;
-	setImmediate(() => {
-		turnEnded = true;
-	});
-	await f.fill("t", 600);
-	assert.equal(turnEnded, false);
-	allowPages(0);
-	const first = f.publish("t", ["t"]);
-	const rest = [f.fill("t", 600), f.publish("t", ["t"], { message: HUGE })];
-	await assertRejects(first, "unavailable");
-	for (const each of rest) await assertRejects(each, "unavailable");
-	assert.equal((await f.store.stats()).logEntries, 600);
-	await f.store.close();
 });
 
 test("embedded store: keeps the contract's order of effects with full synchronisation too", async () => {

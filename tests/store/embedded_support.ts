@@ -1,11 +1,12 @@
 /** What the tests of the embedded store share: files as a kill would leave them, and files that cannot grow. */
 
-import { copyFileSync, existsSync, mkdtempSync } from "node:fs";
+import { copyFileSync, existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { test } from "node:test";
 import { createEmbeddedStore } from "../../src/store/embedded_store.ts";
-import type { StoreLimits } from "../../src/store/store.ts";
+import type { Store, StoreLimits } from "../../src/store/store.ts";
 import { Fixture, message } from "../contracts/store/fixture.ts";
 
 export const LIMITS: StoreLimits = { logMaxMessages: 100_000, maxRetained: 100_000 };
@@ -35,8 +36,7 @@ export async function startLimited(
 		db = this;
 		return exec.call(this, sql);
 	};
-	const store = createEmbeddedStore({ path, sync: "normal", limits, onError });
-	const f = new Fixture({ store, reopen: undefined, dispose: async () => {} });
+	const f = fixtureOn(createEmbeddedStore({ path, sync: "normal", limits, onError }));
 	try {
 		await f.start();
 	} finally {
@@ -53,3 +53,24 @@ export async function startLimited(
 
 /** More than the pages that the tests leave. */
 export const HUGE = message("huge", { payload: new Uint8Array(3_000_000) });
+
+/** Runs a test in a directory of its own. */
+export function inDirectory(title: string, body: (path: string) => Promise<void>): void {
+	test(`embedded store: ${title}`, async () => {
+		const directory = temporaryDirectory();
+		try {
+			await body(join(directory, "store.db"));
+		} finally {
+			rmSync(directory, { recursive: true });
+		}
+	});
+}
+
+export function makeStore(path: string): Store {
+	return createEmbeddedStore({ path, sync: "normal", limits: LIMITS });
+}
+
+/** Short words for a store that the test starts and closes itself. */
+export function fixtureOn(store: Store): Fixture {
+	return new Fixture({ store, reopen: undefined, dispose: () => store.close() });
+}

@@ -105,6 +105,8 @@ abstract class LoadClient {
 		const decoder = parser({ protocolVersion: version });
 		const wire = await openWire(transport, Number(transport === "ws" ? ports.PORT : ports.MQTT_TCP_PORT), (bytes) => decoder.parse(bytes));
 		this.#wire = wire;
+		// It may have been told to stop in the meantime, when there was nothing to destroy yet.
+		if (!this.#running) wire.destroy();
 		const timer = setTimeout(() => wire.destroy(), CONNACK_MS);
 		decoder.on("error", (error) => this.broken(`a packet cannot be read: ${error.message}`));
 		decoder.on("packet", (packet: AnyPacket) => {
@@ -265,7 +267,8 @@ export class LoadSubscriber extends LoadClient {
 	#publish({ topic, qos, messageId, dup, ...packet }: AnyPacket): void {
 		const payload = packet.payload.toString();
 		const known = this.#inUse.get(messageId);
-		if (known !== undefined && (known.payload !== payload || known.qos !== qos)) this.broken(`packet id ${messageId} came with another message while in use`);
+		if (known !== undefined && (known.payload !== payload || known.qos !== qos))
+			this.broken(`packet id ${messageId} came with another message while in use`);
 		else if (known !== undefined && !dup) this.broken(`packet id ${messageId} came again without DUP`);
 		if (known === undefined) {
 			this.#inUse.set(messageId, { qos, payload });

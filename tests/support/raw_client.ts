@@ -30,6 +30,7 @@ interface ByteSocket {
 	write(bytes: Uint8Array): unknown;
 	pause(): unknown;
 	resume(): unknown;
+	end(): unknown;
 	resetAndDestroy(): unknown;
 	on(event: "data" | "error" | "close", listener: (data: Buffer) => void): unknown;
 }
@@ -218,6 +219,11 @@ export class RawClient {
 	async disconnect(fields: AnyPacket = {}): Promise<void> {
 		this.send({ cmd: "disconnect", ...fields });
 		await this.#wait(() => this.#closed);
+	}
+
+	/** Ends its side of the connection in order (FIN) after what was sent, without DISCONNECT. */
+	end(): void {
+		this.#socket.end();
 	}
 
 	/** Breaks the connection without DISCONNECT. */

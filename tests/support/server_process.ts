@@ -77,7 +77,7 @@ export async function startServer(t: Cleanup, env: Readonly<Record<string, strin
 		});
 	});
 	const portOf = (transport: string): number =>
-		Number(log.lines.find((line) => line.message === "Listening" && line["transport"] === transport)?.["port"] ?? 0);
+		Number(log.lines.find((line) => line.message === "Listening" && line.transport === transport)?.port ?? 0);
 	return {
 		pid,
 		wsPort: portOf("ws"),

@@ -1,6 +1,7 @@
 /** Messages by the dozen for tests with `RawClient`: publishing, taking and acknowledging, and the two kinds of session. */
 
 import assert from "node:assert/strict";
+import { setTimeout as delay } from "node:timers/promises";
 import { type AnyPacket, type ConnectOptions, freshId, type RawClient } from "./raw_client.ts";
 
 /** CONNECT of a session that outlives its connection. With the same client id it is resumed. */
@@ -17,6 +18,14 @@ export const SESSION_KINDS: readonly { readonly kind: string; options(properties
 /** Topic that no other test has. */
 export function freshTopic(): string {
 	return freshId("topic");
+}
+
+/** Breaks a connection without DISCONNECT and waits until the broker has noticed. */
+export async function breakOff({ shoal }: { readonly shoal: { readonly connections: number } }, client: RawClient): Promise<void> {
+	const before = shoal.connections;
+	await client.destroy();
+	for (let waited = 0; shoal.connections >= before && waited < 5_000; waited++) await delay(1);
+	assert.ok(shoal.connections < before, "the broker notices the end of the connection");
 }
 
 /** Sends what a PUBLISH of the broker asks for first: PUBACK, PUBREC or nothing. */

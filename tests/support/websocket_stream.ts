@@ -36,6 +36,11 @@ export class WebSocketStream extends EventEmitter {
 		this.socket.resume();
 	}
 
+	/** Sends a close frame. */
+	end(): void {
+		this.socket.close();
+	}
+
 	resetAndDestroy(): void {
 		this.socket.stream.resetAndDestroy();
 	}

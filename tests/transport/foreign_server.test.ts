@@ -4,10 +4,11 @@ import { Hono } from "hono";
 import { createApp } from "../../src/http/app.ts";
 import { createRuntimeAdapter } from "../../src/transport/runtime.ts";
 import type { Accept, Listener } from "../../src/transport/socket.ts";
-import { RecordingHandler, socketContract, within } from "../contracts/socket_contract.ts";
+import { socketContract } from "../contracts/socket_contract.ts";
 import { webSocketClient } from "../support/contract_clients.ts";
 import { onDeno, serveForeign } from "../support/foreign_server.ts";
 import { Opcode, RawWebSocket, requestUpgrade } from "../support/raw_websocket.ts";
+import { RecordingHandler, within } from "../support/recording_handler.ts";
 
 const options = { maxPacketSize: 1_048_576, maxBufferedBytes: 16_777_216, pingSeconds: 0, compression: false, requireSubprotocol: true };
 

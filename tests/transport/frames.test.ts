@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { encodeBinary, encodeClose, encodePing, encodePong, FrameDecoder } from "../../src/transport/frames.ts";
-import { assertPattern, pattern } from "../contracts/socket_contract.ts";
+import { assertPattern, pattern } from "../support/pattern.ts";
 import { encodeFrame, Opcode } from "../support/raw_websocket.ts";
 
 /** What a decoder told: runs of binary data joined, everything else as it came. */

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { describe, test } from "node:test";
 import { createRuntimeAdapter } from "../../src/transport/runtime.ts";
-import { within } from "../contracts/socket_contract.ts";
+import { within } from "../support/recording_handler.ts";
 
 const adapter = createRuntimeAdapter({
 	maxPacketSize: 65_536,
@@ -96,13 +96,10 @@ describe("serve", () => {
 	});
 
 	test("a streamed response ends its source when the client goes", async () => {
-		let cancelled: () => void = () => {};
-		const gone = new Promise<void>((resolve) => {
-			cancelled = resolve;
-		});
+		const gone = Promise.withResolvers<void>();
 		const body = new ReadableStream<Uint8Array>({
 			start: (controller) => controller.enqueue(new TextEncoder().encode("first")),
-			cancel: () => cancelled(),
+			cancel: () => gone.resolve(),
 		});
 		await serving(
 			() => new Response(body),
@@ -110,7 +107,7 @@ describe("serve", () => {
 				const stream = connect({ host: "127.0.0.1", port }, () => stream.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"));
 				stream.on("error", () => {});
 				stream.on("data", () => stream.destroy());
-				await within(gone, "the cancellation");
+				await within(gone.promise, "the cancellation");
 			},
 		);
 	});
@@ -122,6 +119,18 @@ describe("serve", () => {
 				const answer = await within(exchange(port, "HEAD / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"), "the answer");
 				assert.match(answer, /^HTTP\/1\.1 200 /);
 				assert.ok(answer.endsWith("\r\n\r\n"));
+			},
+		);
+	});
+
+	test("HEAD: ends the source of a streamed response", async () => {
+		const cancelled = Promise.withResolvers<void>();
+		const body = () => new ReadableStream<Uint8Array>({ cancel: () => cancelled.resolve() });
+		await serving(
+			() => new Response(body()),
+			async (url) => {
+				assert.equal((await fetch(url, { method: "HEAD" })).status, 200);
+				await within(cancelled.promise, "the cancellation");
 			},
 		);
 	});

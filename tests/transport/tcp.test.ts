@@ -5,9 +5,10 @@ import { type ConnectionOptions, connect as connectTls } from "node:tls";
 import { createRuntimeAdapter } from "../../src/transport/runtime.ts";
 import type { Listener, Socket } from "../../src/transport/socket.ts";
 import { listenTcp, type TcpOptions } from "../../src/transport/tcp.ts";
-import { pattern, RecordingHandler, within } from "../contracts/socket_contract.ts";
 import { createAuthority } from "../support/certificates.ts";
 import { streamClient } from "../support/contract_clients.ts";
+import { pattern } from "../support/pattern.ts";
+import { RecordingHandler, within } from "../support/recording_handler.ts";
 
 const HOST = { hostname: "127.0.0.1", port: 0 };
 const authority = createAuthority("Good CA");

@@ -3,9 +3,10 @@ import { after, describe, test } from "node:test";
 import { deflateRawSync } from "node:zlib";
 import { createRuntimeAdapter, type WebSocketOptions } from "../../src/transport/runtime.ts";
 import type { Accept, Listener, Socket } from "../../src/transport/socket.ts";
-import { assertPattern, pattern, RecordingHandler, within } from "../contracts/socket_contract.ts";
 import { onDeno } from "../support/foreign_server.ts";
+import { assertPattern, pattern } from "../support/pattern.ts";
 import { encodeFrame, Opcode, type RawConnectOptions, type RawFrame, RawWebSocket, requestUpgrade } from "../support/raw_websocket.ts";
+import { RecordingHandler, within } from "../support/recording_handler.ts";
 
 const OPTIONS: WebSocketOptions = {
 	maxPacketSize: 65_536,
@@ -202,45 +203,40 @@ describe("WebSocket", () => {
 		assert.equal(handler.bytes, 0);
 	});
 
-	test("a client that left before the upgrade was answered: onClose comes once, if it was accepted at all", async () => {
-		const adapter = createRuntimeAdapter(OPTIONS);
-		const handlers: RecordingHandler[] = [];
-		let asked: () => void = () => {};
-		let proceed: () => void = () => {};
-		const request = new Promise<void>((resolve) => {
-			asked = resolve;
+	for (const leaving of ["destroy", "resetAndDestroy"] as const) {
+		test(`a client that left (${leaving}) before the upgrade was answered: onClose comes once, if it was accepted at all`, async () => {
+			const adapter = createRuntimeAdapter(OPTIONS);
+			const handlers: RecordingHandler[] = [];
+			const asked = Promise.withResolvers<void>();
+			const gone = Promise.withResolvers<void>();
+			const answered = Promise.withResolvers<void>();
+			const listener = await adapter.serve({
+				hostname: "127.0.0.1",
+				port: 0,
+				fetch: async (request, env) => {
+					asked.resolve();
+					await gone.promise;
+					const response = adapter.upgrade(request, env, () => {
+						handlers.push(new RecordingHandler());
+						return handlers.at(-1);
+					});
+					answered.resolve();
+					return response;
+				},
+			});
+			const connecting = RawWebSocket.open({
+				port: listener.port,
+				onConnected: (stream) => void asked.promise.then(() => stream[leaving]()),
+			});
+			await assert.rejects(connecting, /connection ended/);
+			await new Promise((resolve) => setTimeout(resolve, 50));
+			gone.resolve();
+			await within(answered.promise, "the upgrade");
+			await new Promise((resolve) => setTimeout(resolve, 50));
+			for (const handler of handlers) assert.deepEqual(handler.events, ["close"]);
+			await listener.stop();
 		});
-		const clientGone = new Promise<void>((resolve) => {
-			proceed = resolve;
-		});
-		let settled: () => void = () => {};
-		const done = new Promise<void>((resolve) => {
-			settled = resolve;
-		});
-		const listener = await adapter.serve({
-			hostname: "127.0.0.1",
-			port: 0,
-			fetch: async (asking, env) => {
-				asked();
-				await clientGone;
-				const response = adapter.upgrade(asking, env, () => {
-					const handler = new RecordingHandler();
-					handlers.push(handler);
-					return handler;
-				});
-				settled();
-				return response;
-			},
-		});
-		const connecting = RawWebSocket.open({ port: listener.port, onConnected: (stream) => void request.then(() => stream.destroy()) });
-		await assert.rejects(connecting, /connection ended/);
-		await new Promise((resolve) => setTimeout(resolve, 50));
-		proceed();
-		await within(done, "the upgrade");
-		await new Promise((resolve) => setTimeout(resolve, 50));
-		for (const handler of handlers) assert.deepEqual(handler.events, ["close"]);
-		await listener.stop();
-	});
+	}
 
 	test("close frame of the client: is answered with its code", async () => {
 		const { client, handler } = await connect();

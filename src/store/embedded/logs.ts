@@ -30,8 +30,6 @@ export interface ShareGroup {
 	readonly taken: Set<number>;
 	/** Taken once and given back, ascending. */
 	returned: number[];
-	/** Bound entries, so that those without any cost no lookups. */
-	bound: number;
 	/** Entries in the log: settled ones leave holes. */
 	entries: number;
 }
@@ -70,7 +68,7 @@ export class Log {
 		this.first = head + 1;
 		this.purged = head;
 		this.storedHead = head;
-		this.share = name.startsWith("$share/") ? { cursor: 0, taken: new Set(), returned: [], bound: 0, entries: 0 } : undefined;
+		this.share = name.startsWith("$share/") ? { cursor: 0, taken: new Set(), returned: [], entries: 0 } : undefined;
 	}
 
 	/** Entries that can be read. */
@@ -142,10 +140,6 @@ export class Logs {
 			const log = this.#byId.get(id);
 			if (log !== undefined) log.subscribers = n;
 		}
-		for (const [id, n] of new Query<[number, number]>(db, "SELECT log, count(*) FROM bound GROUP BY log").all()) {
-			const share = this.#byId.get(id)?.share;
-			if (share !== undefined) share.bound = n;
-		}
 	}
 
 	/** Tells of all logs now, and of each that comes or goes from now on. */
@@ -181,7 +175,7 @@ export class Logs {
 		counts.entries -= log.entries;
 		log.waiting.length = 0;
 		this.#deleteLog.run(log.id);
-		if (log.share !== undefined && log.share.bound > 0) this.#deleteBound.run(log.id, log.head);
+		if (log.share !== undefined) this.#deleteBound.run(log.id, log.head);
 		if ((log.share?.entries ?? log.head - log.purged) <= DELETE_BATCH) {
 			this.#deleteSegments.run(log.id, log.head);
 		} else {
@@ -289,17 +283,9 @@ export class Logs {
 		const last = this.#nthLast.get(log.id, surplus - 1)?.[0];
 		if (last === undefined) return;
 		this.#deleteSegments.run(log.id, last);
-		if (share.bound > 0) this.forgetBound(share, Number(this.#deleteBound.run(log.id, last).changes));
+		this.#deleteBound.run(log.id, last);
 		share.entries -= surplus;
 		this.#context.counts.entries -= surplus;
-	}
-
-	/** Counts bound entries off. In an open group. */
-	forgetBound(share: ShareGroup, changes: number): void {
-		share.bound -= changes;
-		this.#context.group.onRollback(() => {
-			share.bound += changes;
-		});
 	}
 
 	/** Deletes some of what removed logs have left. Whether there is more. Begins a group if there is something. */

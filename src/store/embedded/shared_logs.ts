@@ -21,7 +21,6 @@ export class SharedLogs {
 	readonly #deleteEntry: StatementSync;
 	readonly #insertBound: StatementSync;
 	readonly #deleteBound: StatementSync;
-	readonly #deleteBoundOf: StatementSync;
 
 	constructor(context: Context, logs: Logs, reader: LogReader) {
 		const { db } = context;
@@ -35,9 +34,8 @@ export class SharedLogs {
 		);
 		this.#boundOf = new Query(db, "SELECT log, seq FROM bound WHERE session = ?");
 		this.#deleteEntry = db.prepare("DELETE FROM segment WHERE log = ? AND last = ?");
-		this.#insertBound = db.prepare("INSERT OR IGNORE INTO bound (log, seq, session) VALUES (?, ?, ?)");
+		this.#insertBound = db.prepare("INSERT INTO bound (log, seq, session) VALUES (?, ?, ?)");
 		this.#deleteBound = db.prepare("DELETE FROM bound WHERE log = ? AND seq = ?");
-		this.#deleteBoundOf = db.prepare("DELETE FROM bound WHERE session = ?");
 	}
 
 	take(name: string, limit: number): LogPage {
@@ -85,14 +83,12 @@ export class SharedLogs {
 
 	#settle(log: Log, share: ShareGroup, seq: number): void {
 		this.#logs.touch(log);
+		// A taken entry is not bound, which spares the look-up.
 		if (share.taken.delete(seq)) this.#context.group.onRollback(() => share.taken.add(seq));
+		else this.#deleteBound.run(log.id, seq);
 		const deleted = Number(this.#deleteEntry.run(log.id, seq).changes);
 		share.entries -= deleted;
 		this.#context.counts.entries -= deleted;
-		if (share.bound > 0) {
-			const changes = Number(this.#deleteBound.run(log.id, seq).changes);
-			if (changes > 0) this.#logs.forgetBound(share, changes);
-		}
 	}
 
 	giveBack(name: string, seqs: readonly number[]): void {
@@ -106,26 +102,18 @@ export class SharedLogs {
 
 	/** In an open group. Nothing happens to an entry that is not taken: it was settled, bound or dropped before. */
 	bind(name: string, seq: number, session: number): void {
-		const share = this.#logs.get(name)?.share;
-		const id = this.#logs.get(name)?.id;
-		if (share === undefined || id === undefined || !share.taken.delete(seq)) return;
-		share.bound += Number(this.#insertBound.run(id, seq, session).changes);
-		this.#context.group.onRollback(() => {
-			share.taken.add(seq);
-			share.bound--;
-		});
+		const log = this.#logs.get(name);
+		if (log?.share === undefined || !log.share.taken.delete(seq)) return;
+		const { taken } = log.share;
+		this.#insertBound.run(log.id, seq, session);
+		this.#context.group.onRollback(() => taken.add(seq));
 	}
 
 	/** The session ends: what is bound to it goes with it [MQTT-4.8.2-5]. In an open group. */
 	dropBound(session: number): void {
-		const bound = this.#boundOf.all(session);
-		if (bound.length === 0) return;
-		this.#deleteBoundOf.run(session);
-		for (const [id, seq] of bound) {
+		for (const [id, seq] of this.#boundOf.all(session)) {
 			const log = this.#logs.byId(id);
-			if (log?.share === undefined) continue;
-			this.#logs.forgetBound(log.share, 1);
-			this.#settle(log, log.share, seq);
+			if (log?.share !== undefined) this.#settle(log, log.share, seq);
 		}
 	}
 }

@@ -133,7 +133,10 @@ export function sessionContract(suite: Suite): void {
 	});
 
 	contract(suite, "closeSession: DISCONNECT gives no lifetime to a session that had none", async (f) => {
-		await f.close(await f.connect("a", { sessionExpirySeconds: 0 }), { sessionExpirySeconds: 60 });
+		const client = await f.connect("a", { sessionExpirySeconds: 0 });
+		await f.subscribe(client, "$share/g/t");
+		await f.close(client, { sessionExpirySeconds: 60 });
+		assert.deepEqual(f.takeLogEvents(), ["+$share/g/t", "-$share/g/t"]);
 		assert.equal((await f.connect("a")).sessionPresent, false);
 	});
 
