@@ -91,7 +91,13 @@ async function cycle(store: Store, name: string, logs: number, group: number, tu
 		if (turn % 20 === 0) await store.due(NOW, 100);
 		times.push(performance.now() - start);
 	}
-	report(`${group} messages a turn to ${logs} logs: publish, read, checkpoint, trim`, group * turns, "messages", (performance.now() - begun) / 1000, times);
+	report(
+		`${group} messages a turn to ${logs} logs: publish, read, checkpoint, trim`,
+		group * turns,
+		"messages",
+		(performance.now() - begun) / 1000,
+		times,
+	);
 }
 
 async function broadcast(store: Store): Promise<void> {
@@ -122,7 +128,11 @@ async function broadcast(store: Store): Promise<void> {
 	const swept: number[] = [];
 	begun = performance.now();
 	for (let n = 0; n < 20; n++) {
-		await store.checkpoint(sessions[0] as SessionRef, { cursors: [{ log: "crowd/#", cursor: 4, floor: 4 }], inflight: [], lastPacketId: n });
+		await store.checkpoint(sessions[0] as SessionRef, {
+			cursors: [{ log: "crowd/#", cursor: 4, floor: 4 }],
+			inflight: [],
+			lastPacketId: n,
+		});
 		const start = performance.now();
 		await store.due(NOW, 100);
 		swept.push(performance.now() - start);
@@ -215,7 +225,7 @@ try {
 } finally {
 	rmSync(directory, { recursive: true });
 }
-const runtime = process.versions["bun"] ? `Bun ${process.versions["bun"]}` : `Deno ${process.versions["deno"]}`;
+const runtime = process.versions.bun ? `Bun ${process.versions.bun}` : `Deno ${process.versions.deno}`;
 console.log(`Embedded store on ${runtime}, messages of 100 bytes\n`);
 console.log("| what | throughput | each | turn p50 / p99 / max |\n|---|---|---|---|");
 for (const row of rows) console.log(row);

@@ -1,7 +1,6 @@
 /** Asks the authenticator who a client is: at CONNECT, in each round of an exchange, and when a client authenticates again. */
 
 import { type AuthExchange, type AuthOutcome, NOBODY, type Principal } from "../auth/auth.ts";
-import { countByCode } from "../metrics.ts";
 import { ReasonCode } from "../mqtt/reason_code.ts";
 import type { Effect, Input } from "../session/effects.ts";
 import type { PeerInfo } from "../transport/socket.ts";
@@ -84,7 +83,6 @@ export class Authentication {
 	}
 
 	#refuse(reasonCode: ReasonCode, handle: (input: Input) => void): void {
-		countByCode(this.#context.metrics.connectsRefused, reasonCode);
 		handle({ kind: "authenticationRefused", reasonCode });
 	}
 

@@ -171,25 +171,29 @@ export class Broker {
 
 	/**
 	 * Subscribes within the process: retained messages first, then live ones, each once.
-	 * @throws RangeError for an invalid filter or a shared one.
+	 * @throws RangeError for an invalid filter or a shared one, StoreError when the retained messages cannot be read.
 	 */
 	async subscribe(filter: string, handler: MessageHandler): Promise<LocalSubscription> {
 		const problem = filterProblem(filter, this.#options.limits.maxTopicLevels);
 		if (problem !== undefined) throw new RangeError(`Cannot subscribe to "${filter}": ${problem}`);
 		if (parseShare(filter) !== undefined) throw new RangeError(`Cannot subscribe to "${filter}" within the process: share groups are for clients`);
-		const options = { filter, qos: 2, noLocal: false, retainAsPublished: true, retainHandling: 0, subscriptionId: 0 } as const;
+		const options = { filter, qos: 2, noLocal: false, retainAsPublished: false, retainHandling: 0, subscriptionId: 0 } as const;
 		const subscription = new Subscription(options, false);
 		subscription.held = new Held();
 		subscription.retainedDue = true;
 		const subscriber = new LocalSubscriber(handler);
-		this.#routing.attach(subscriber, subscription);
-		await this.#subscribing.sendRetained(subscriber, subscription);
-		return {
-			close: () => {
-				subscriber.open = false;
-				this.#routing.detach(subscriber, subscription);
-			},
+		const close = () => {
+			subscriber.open = false;
+			this.#routing.detach(subscriber, subscription);
 		};
+		this.#routing.attach(subscriber, subscription);
+		try {
+			await this.#subscribing.sendRetained(subscriber, subscription);
+		} catch (error) {
+			close();
+			throw error;
+		}
+		return { close };
 	}
 
 	/** Sends all clients away, evenly over the given time, with their sessions stored. New ones are refused from now on. */

@@ -42,6 +42,8 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 	#inputs: Input[] = [];
 	#handling = false;
 	#closed = false;
+	/** Whether a CONNACK has said yes. */
+	#accepted = false;
 	#channelTimerMs = Number.POSITIVE_INFINITY;
 	#pingAtMs = Number.POSITIVE_INFINITY;
 	#stalledAtMs = Number.POSITIVE_INFINITY;
@@ -287,12 +289,13 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 		if (packet.kind === "connack") {
 			this.#writer.setVersion(this.#channel.version);
 			if (packet.reasonCode === ReasonCode.success) {
+				this.#accepted = true;
 				this.#context.log.debug("Client connected", {
 					clientId: this.clientId,
 					address: this.#socket.peer.address,
 				});
 			}
-		} else if (packet.kind === "disconnect") countByCode(this.#context.metrics.disconnectsSent, packet.reasonCode);
+		}
 		const last = packet.kind === "disconnect" || (packet.kind === "connack" && packet.reasonCode !== ReasonCode.success);
 		// Without an answer that it waits for, a client would wait for ever; after the last packet the close follows anyway.
 		if (!this.#writer.send(packet) && !last) this.#lost(`its Maximum Packet Size leaves no room for ${packet.kind.toUpperCase()}`);
@@ -335,6 +338,8 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 
 	#close({ how, reasonCode, reason }: Extract<Effect, { kind: "close" }>): void {
 		if (reasonCode !== ReasonCode.success) {
+			const { disconnectsSent, connectsRefused } = this.#context.metrics;
+			countByCode(this.#accepted ? disconnectsSent : connectsRefused, reasonCode);
 			this.#context.log.info("The connection ends", {
 				clientId: this.clientId,
 				address: this.#socket.peer.address,

@@ -1,6 +1,7 @@
 /** A subscriber within the process: gets messages as calls of a function, without a connection. */
 
 import { NOBODY, type Principal } from "../auth/auth.ts";
+import { log } from "../log.ts";
 import type { Message } from "../mqtt/message.ts";
 import type { AppendedEntry, Delivery } from "../session/effects.ts";
 import type { Subscription } from "../session/subscription.ts";
@@ -10,7 +11,9 @@ import type { Overlap } from "./receiver.ts";
 import type { SubscribingClient } from "./subscribing.ts";
 
 /** @param retain Whether the message was retained before the subscription, rather than published since. */
-export type MessageHandler = (message: Message, retain: boolean) => void;
+export type MessageHandler = (message: Message, retain: boolean) => void | Promise<void>;
+
+const logger = log("subscriber");
 
 export class LocalSubscriber implements SubscribingClient {
 	readonly clientId = "";
@@ -48,10 +51,10 @@ export class LocalSubscriber implements SubscribingClient {
 		throw new TypeError("a subscriber within the process reads no logs");
 	}
 
-	/** Not at once: the handler may publish, and routing is in the middle of handing out. */
+	/** Not at once: the handler may publish, and routing is in the middle of handing out. What it throws must not end the broker. */
 	#call(message: Message, retain: boolean): void {
-		queueMicrotask(() => {
-			if (this.open) this.#handler(message, retain);
-		});
+		Promise.resolve()
+			.then(() => (this.open ? this.#handler(message, retain) : undefined))
+			.catch((error) => logger.error("A subscriber within the process failed with a message", { topic: message.topic.name, error }));
 	}
 }

@@ -58,7 +58,8 @@ export interface InflightRecord {
 	readonly subscriptionIds: readonly number[];
 	/**
 	 * The message by value. Given to `checkpoint` for what stands in no log that the session still reads (a retained
-	 * message, a subscription since removed); given back by `openSession` whenever it could be found and `state` is `sent`.
+	 * message, a subscription since removed), and only for that: it is written with each checkpoint. Given back by
+	 * `openSession` with every record whose `state` is `sent`; one whose message could not be found any more is left out.
 	 */
 	readonly message: Message | undefined;
 }
@@ -102,7 +103,7 @@ export interface PublishRequest {
 	readonly retain: boolean;
 	/** Inbound QoS 2: reserves the packet id in the same step. */
 	readonly reserve: { readonly session: SessionRef; readonly packetId: number } | undefined;
-	/** The will that this publication settles, see `due`. */
+	/** The will that this publication settles, see `due`. Nothing is stored when it is settled already: `duplicate` says so. */
 	readonly willId: string | undefined;
 }
 
@@ -113,7 +114,7 @@ export interface Appended {
 
 export interface PublishResult {
 	readonly appended: readonly Appended[];
-	/** The packet id was reserved already: nothing was changed, `appended` is empty. */
+	/** The packet id was reserved already, or the will settled: nothing was changed, `appended` is empty. */
 	readonly duplicate: boolean;
 }
 
@@ -137,7 +138,7 @@ export interface Checkpoint {
 		readonly log: string;
 		/** Last entry taken (sent or skipped). */
 		readonly cursor: number;
-		/** Highest number below which nothing is in flight: the log may be trimmed up to here. At most `cursor`. */
+		/** Nothing up to and including it is in flight: the log may be trimmed up to here. At most `cursor`. */
 		readonly floor: number;
 	}[];
 	/** All deliveries under way: replaces the stored list. Those of share groups at QoS 1 are left out. */
@@ -147,7 +148,7 @@ export interface Checkpoint {
 
 export interface RetainedPage {
 	readonly messages: readonly Message[];
-	/** Pass to the next call; `undefined` after the last page. */
+	/** Pass to the next call; `undefined` after the last page. A page may be shorter than `limit`, or empty, and have a next one. */
 	readonly next: string | undefined;
 }
 
@@ -159,7 +160,7 @@ export interface DueWill {
 }
 
 export interface Due {
-	/** Wills whose time has come; each comes again until a `publish` settles it. */
+	/** Wills whose time has come, those that wait longest first; each comes again until a `publish` settles it. */
 	readonly wills: readonly DueWill[];
 	/** Client ids of sessions that expired: they are removed by this call. */
 	readonly expiredSessions: readonly string[];
@@ -190,41 +191,57 @@ export interface Store {
 	/** Stores what is pending and closes. */
 	close(): Promise<void>;
 
-	/** Takes over the session of a client id: bumps the epoch, ends the old session on Clean Start, cancels or (when the old session ended) makes due its will. */
+	/**
+	 * Takes over the session of a client id: bumps the epoch and ends the old session on Clean Start. A session that has
+	 * expired, or had no expiry and lived with its connection, counts as absent.
+	 * An earlier will that is not due yet is cancelled by a resumption [MQTT-3.1.3-9], unless it has no delay and its
+	 * connection is only now ended by this one; when the old session does not go on it is due at once [MQTT-3.1.2-8].
+	 */
 	openSession(request: OpenSession): Promise<OpenedSession>;
-	/** The connection has ended. A session without expiry ends with it. */
+	/** The connection has ended. A session without expiry ends with it, also one that was resumed. */
 	closeSession(session: SessionRef, request: CloseSession): Promise<void>;
 
 	/**
-	 * Adds or replaces subscriptions (all of a persistent session's, only the shared ones of others). Answers the position
-	 * of each: entries after it are the subscription's. A replaced one keeps its position when its granted QoS stays ≥ 1.
+	 * Adds or replaces subscriptions: all of a session that was opened with an expiry or was resumed, only the shared ones of
+	 * others (the rest is answered as new, at 0, and not stored). Answers the position of each: entries after it are the
+	 * subscription's. A replaced one keeps its position when its granted QoS stays ≥ 1.
 	 */
-	subscribe(session: SessionRef, subscriptions: readonly SubscriptionOptions[]): Promise<readonly { readonly existed: boolean; readonly cursor: number }[]>;
+	subscribe(
+		session: SessionRef,
+		subscriptions: readonly SubscriptionOptions[],
+	): Promise<readonly { readonly existed: boolean; readonly cursor: number }[]>;
+	/** Removes subscriptions. What is in flight of them in the stored list keeps its message there, by value [MQTT-3.10.4-3]. */
 	unsubscribe(session: SessionRef, filters: readonly string[]): Promise<void>;
 
-	/** Stores a message everywhere it belongs, in one step. */
+	/**
+	 * Stores a message everywhere it belongs, in one step. Rejects with `full`, having stored nothing, when one retained topic
+	 * would be too many; a will that is refused so is still due, and can be settled without `retain`.
+	 */
 	publish(request: PublishRequest): Promise<PublishResult>;
 	/** PUBREL came: the packet id is free again. */
 	release(session: SessionRef, packetId: number): Promise<void>;
 
-	/** Reads entries after the given positions, merged in the order of `id`, at most `limit`. */
+	/** Reads entries after the given positions, merged in the order of `id`, at most `limit`. Waits for those that are being stored. */
 	read(positions: readonly Position[], limit: number): Promise<readonly LogEntry[]>;
-	/** Stores how far a session has come. */
+	/** Stores how far a session has come. Without effect for one that keeps nothing. */
 	checkpoint(session: SessionRef, checkpoint: Checkpoint): Promise<void>;
 
 	/** Takes the next entries of a share group's log, each to be settled, returned or bound. Nobody else gets them meanwhile. */
 	takeShared(log: string, limit: number): Promise<readonly LogEntry[]>;
 	/** They were delivered, or were refused by the receiver [MQTT-4.8.2-6]. */
 	settleShared(log: string, seqs: readonly number[]): Promise<void>;
-	/** They were not delivered: the next `takeShared` gets them first. */
+	/** They were not delivered: the next `takeShared` gets them first. Without effect for what is not taken, or is bound. */
 	returnShared(log: string, seqs: readonly number[]): Promise<void>;
-	/** A QoS 2 delivery has begun: it stays with this session [MQTT-4.8.2-4] and goes to nobody else when that ends [MQTT-4.8.2-5]. */
+	/**
+	 * A QoS 2 delivery of a taken entry is about to begin: it stays with this session [MQTT-4.8.2-4] and goes to nobody else
+	 * when that ends [MQTT-4.8.2-5]. What the session finds again of it is what `checkpoint` lists: call both in one go.
+	 */
 	bindShared(log: string, seq: number, session: SessionRef): Promise<void>;
 
 	/** Retained messages whose topic matches, in topic order, without expired ones. `after` is a page's `next`. */
 	retained(filter: string, after: string | undefined, limit: number, nowMs: number): Promise<RetainedPage>;
 
-	/** What has fallen due at `nowMs`. */
+	/** What has fallen due at `nowMs`, at most `limit` of each. To be called every second or so: stores clean up meanwhile. */
 	due(nowMs: number, limit: number): Promise<Due>;
 	stats(): Promise<StoreStats>;
 }

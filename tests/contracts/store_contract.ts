@@ -3,8 +3,8 @@
  * suites are in `store/`, one for each subject.
  */
 
-import { inflightContract } from "./store/inflight_contract.ts";
 import type { OpenHarness } from "./store/fixture.ts";
+import { inflightContract } from "./store/inflight_contract.ts";
 import { logContract } from "./store/log_contract.ts";
 import { retainedContract } from "./store/retained_contract.ts";
 import { sessionContract } from "./store/session_contract.ts";

@@ -195,6 +195,21 @@ describe("AUTH", () => {
 		await client.expectClosed();
 	});
 
+	test("an authenticator that wants an exchange from a client without a method: refused with 0x8C, no AUTH [MQTT-4.12.0-6] [MQTT-4.12.0-1]", async (t) => {
+		const curious: Authenticator = {
+			authenticate: () => ({ kind: "continue", authenticationData: Buffer.from("riddle"), exchange: { next: () => assert.fail() } }),
+		};
+		const own = await startBroker(t, {}, { authenticator: curious });
+		const client = await RawClient.open(own);
+		client.sendConnect();
+		await client.expect("connack", { reasonCode: 0x8c, sessionPresent: false });
+		await client.expectClosed();
+		const older = await RawClient.open(own, 4);
+		older.sendConnect();
+		await older.expect("connack", { returnCode: 5 });
+		await older.expectClosed();
+	});
+
 	test("a session is resumed only after the exchange, and not touched before", async () => {
 		const session = { clientId: freshId(), clean: false, properties: { sessionExpiryInterval: 100 } };
 		const first = await known(session);

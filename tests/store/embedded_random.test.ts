@@ -87,7 +87,9 @@ class Walk {
 		} else if (kind < 14) {
 			const log = this.#pick(FILTERS);
 			const cursor = this.#random((this.heads.get(log) ?? 0) + 1);
-			const records = numbers(1, this.#random(3)).map((packetId) => inflight(packetId, { message: message("m", { payload: `${cursor}` }) }));
+			const records = numbers(1, this.#random(3)).map((packetId) =>
+				inflight(packetId, { message: message("m", { payload: `${cursor}` }) }),
+			);
 			await f.checkpoint(client, { cursors: [{ log, cursor, floor: cursor - this.#random(3) }], inflight: records, lastPacketId: kind });
 		} else if (kind < 16) {
 			const entries = await store.takeShared(shared, this.#random(4) + 1);
@@ -110,7 +112,11 @@ class Walk {
 		const topic = this.#pick(TOPICS);
 		const payload = this.#random(5) === 0 ? "" : `${++this.#published}:${"x".repeat(this.#random(3000))}`;
 		const reserve = this.#random(4) === 0 ? { session: client.ref, packetId: this.#random(5) + 1 } : undefined;
-		const { appended } = await this.f.publish(topic, logs, { message: message(topic, { payload }), retain: this.#random(4) === 0, reserve });
+		const { appended } = await this.f.publish(topic, logs, {
+			message: message(topic, { payload }),
+			retain: this.#random(4) === 0,
+			reserve,
+		});
 		for (const { log, seq } of appended) this.heads.set(log, seq);
 	}
 }
@@ -185,7 +191,11 @@ for (const seed of numbers(1, 12)) {
 				// A session without expiry ends with the process, and with it a log, what is bound to it, or what only it held.
 				const known = reopened.logs[n] ?? [];
 				const entries = live.logs[n] ?? [];
-				if (log.startsWith("$share/")) assert.ok(known.every((entry) => entries.includes(entry)), log);
+				if (log.startsWith("$share/"))
+					assert.ok(
+						known.every((entry) => entries.includes(entry)),
+						log,
+					);
 				const common = Math.min(known.length, entries.length);
 				if (common > 0 && !log.startsWith("$share/")) assert.deepEqual(known.slice(-common), entries.slice(-common), log);
 			}

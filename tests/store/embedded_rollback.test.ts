@@ -21,6 +21,7 @@ inDirectory("a commit that fails rejects the whole group, and everything is as i
 	await f.retain("r");
 	const other = await f.connect("other", { will: will("w") });
 	await f.subscribe(other, "v");
+	await f.subscribe(await f.connect("cleaned"), "c");
 	const volatile = await f.connect("volatile", { sessionExpirySeconds: 0 });
 	const taken = seqs(await f.store.takeShared(SHARED, 2));
 	const before = await f.store.stats();
@@ -45,7 +46,7 @@ inDirectory("a commit that fails rejects the whole group, and everything is as i
 		f.checkpoint(client, { cursors: [{ log: "t", cursor: 3, floor: 3 }], lastPacketId: 9 }),
 		f.close(other),
 		f.read("t", 3),
-		f.connect("a", { cleanStart: true }),
+		f.connect("cleaned", { cleanStart: true }),
 		f.store.retained("#", undefined, 9, NOW),
 		f.publish("t", ["v"], { message: HUGE }),
 	];
@@ -57,7 +58,7 @@ inDirectory("a commit that fails rejects the whole group, and everything is as i
 	assert.equal(errors.length, 1, "told once");
 	assert.deepEqual(await f.store.stats(), before);
 	const events = f.takeLogEvents();
-	for (const log of ["new", "u", "t", SHARED, "$share/g/v"]) {
+	for (const log of ["new", "u", "t", "c", "$share/g/v"]) {
 		assert.equal(events.filter((event) => event === `+${log}`).length, events.filter((event) => event === `-${log}`).length, log);
 	}
 
@@ -77,6 +78,7 @@ inDirectory("a commit that fails rejects the whole group, and everything is as i
 	assert.deepEqual(await f.dueWills(NOW), [], "the other connection lives");
 	await f.close(other);
 	assert.deepEqual(await f.dueWills(NOW), ["other"]);
+	assert.equal((await f.connect("cleaned")).subscriptions.length, 1);
 	const again = await f.connect("a");
 	assert.deepEqual([again.sessionPresent, again.lastPacketId, again.subscriptions.length], [true, 0, 3]);
 	f.takeLogEvents();
@@ -86,7 +88,7 @@ inDirectory("a commit that fails rejects the whole group, and everything is as i
 	const copy = copyAsKilled(path);
 	const reopened = fixtureOn(makeStore(copy));
 	await reopened.start();
-	assert.deepEqual(reopened.takeLogEvents().sort(), [`+${SHARED}`, "+u", "+v"]);
+	assert.deepEqual(reopened.takeLogEvents().sort(), [`+${SHARED}`, "+c", "+u", "+v"]);
 	await reopened.store.close();
 	rmSync(join(copy, ".."), { recursive: true });
 	await f.store.close();

@@ -10,7 +10,7 @@ import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import { createEmbeddedStore } from "../../src/store/embedded_store.ts";
 import { type Store, StoreError, type StoreErrorCode, type StoreLimits } from "../../src/store/store.ts";
-import { assertRejects, Fixture, inflight, message, NOW, numbers, seqs, will } from "../contracts/store/fixture.ts";
+import { assertRejects, type Client, Fixture, inflight, message, NOW, numbers, seqs, will } from "../contracts/store/fixture.ts";
 import { type StoreHarness, storeContract } from "../contracts/store_contract.ts";
 import { copyAsKilled, fixtureOn, inDirectory, LIMITS, makeStore, temporaryDirectory } from "./embedded_support.ts";
 
@@ -48,12 +48,15 @@ storeContract("embedded store in memory", openMemory, false);
 /** Starting must fail with the code and a message with all the words, and change nothing. */
 async function assertRefused(path: string, code: StoreErrorCode, words: readonly string[]): Promise<void> {
 	const before = existsSync(path) && statSync(path).isFile() ? readFileSync(path) : undefined;
-	await assert.rejects(makeStore(path).start(NOW, () => {}), (error) => {
-		assert.ok(error instanceof StoreError);
-		assert.equal(error.code, code);
-		for (const word of [path, ...words]) assert.ok(error.message.includes(word), `"${error.message}" does not say "${word}"`);
-		return true;
-	});
+	await assert.rejects(
+		makeStore(path).start(NOW, () => {}),
+		(error) => {
+			assert.ok(error instanceof StoreError);
+			assert.equal(error.code, code);
+			for (const word of [path, ...words]) assert.ok(error.message.includes(word), `"${error.message}" does not say "${word}"`);
+			return true;
+		},
+	);
 	if (before !== undefined) assert.ok(before.equals(readFileSync(path)), "the file has changed");
 }
 
@@ -112,7 +115,10 @@ inDirectory("a start that failed leaves no lock", async (path) => {
 	await store.close();
 	const whole = readFileSync(path);
 	writeFileSync(path, Buffer.from(whole).fill(0xa5, 4096));
-	await assertRejects(store.start(NOW, () => {}), "unavailable");
+	await assertRejects(
+		store.start(NOW, () => {}),
+		"unavailable",
+	);
 	writeFileSync(path, whole);
 	await store.start(NOW, () => {});
 	await store.close();
@@ -127,7 +133,7 @@ interface Child {
 /** Runs `embedded_child.ts` on the same runtime while `body` runs. */
 async function withChild(mode: "open" | "load", path: string, body: (child: Child) => Promise<void>): Promise<void> {
 	const script = join(import.meta.dirname, "embedded_child.ts");
-	const run = process.versions["bun"] === undefined ? ["run", "-A", "--no-check", script] : [script];
+	const run = process.versions.bun === undefined ? ["run", "-A", "--no-check", script] : [script];
 	const child = spawn(process.execPath, [...run, mode, path], { stdio: ["ignore", "pipe", "inherit"] });
 	const exited = once(child, "exit");
 	const kill = async () => {
@@ -206,36 +212,53 @@ inDirectory("kill -9 under load keeps everything whose promise had resolved", as
 	await f.store.close();
 });
 
+/** Rows of a table, as a kill would leave them. */
+function countRows(path: string, table: string): unknown {
+	const copy = copyAsKilled(path);
+	const db = new DatabaseSync(copy);
+	const row = db.prepare(`SELECT count(*) AS n FROM ${table}`).get();
+	db.close();
+	rmSync(join(copy, ".."), { recursive: true });
+	return row?.n;
+}
+
 inDirectory("what has ended leaves no rows", async (path) => {
+	const group = "$share/g/t";
 	const f = fixtureOn(makeStore(path));
 	await f.start();
-	const logs = ["t", "u", "$share/g/t"];
+	const keeper = await f.connect("keeper");
+	await f.subscribe(keeper, group);
+	const bind = async (client: Client) => {
+		const [entry] = await f.store.takeShared(group, 1);
+		await f.store.bindShared(group, entry?.seq ?? 0, client.ref);
+	};
 	for (const [clientId, sessionExpirySeconds] of [
 		["durable", 60],
 		["volatile", 0],
 	] as const) {
 		const client = await f.connect(clientId, { sessionExpirySeconds, will: will("w") });
-		for (const log of logs) await f.subscribe(client, log);
+		for (const log of ["t", "u", group]) await f.subscribe(client, log);
 		for (let round = 0; round < 4; round++) await f.fill("t", 2000);
-		const publishing = f.publish("t", logs, { reserve: { session: client.ref, packetId: 1 } });
-		const unsubscribing = f.store.unsubscribe(client.ref, ["u"]);
-		await Promise.all([publishing, unsubscribing]);
-		await f.store.takeShared("$share/g/t", 1);
-		await f.store.bindShared("$share/g/t", 1, client.ref);
+		await f.publish("t", ["t", "u", group], { reserve: { session: client.ref, packetId: 1 } });
+		await bind(client);
 		await f.checkpoint(client, { inflight: [inflight(1, { log: "t", seq: 1 })] });
 		await f.close(client, { will: "discard", sessionExpirySeconds: 0 });
 	}
+	assert.equal(countRows(path, "bound"), 0, "while the group goes on");
+	await f.fill(group, 1);
+	await bind(keeper);
+	assert.equal(countRows(path, "bound"), 1);
+	await f.store.unsubscribe(keeper.ref, [group]);
+	await f.close(keeper, { sessionExpirySeconds: 0 });
 	// A large log is deleted bit by bit, and a crash in between must not stop that.
 	const copy = copyAsKilled(path);
 	const reopened = fixtureOn(makeStore(copy));
 	await reopened.start();
 	for (let round = 0; round < 10; round++) await reopened.store.due(NOW, 10);
 	await reopened.store.close();
-	const db = new DatabaseSync(copy);
 	for (const table of ["session", "subscription", "cursor", "log", "segment", "bound", "reservation", "will"]) {
-		assert.equal(db.prepare(`SELECT count(*) AS n FROM ${table}`).get()?.["n"], 0, table);
+		assert.equal(countRows(copy, table), 0, table);
 	}
-	db.close();
 	await f.store.close();
 	rmSync(join(copy, ".."), { recursive: true });
 });
@@ -254,6 +277,9 @@ test("embedded store: keeps the contract's order of effects with full synchronis
 test("embedded store: before start every call is refused", async () => {
 	const store = makeStore(":memory:");
 	await assertRejects(store.stats(), "unavailable");
-	await assertRejects(store.publish({ message: message("t"), logs: [], retain: false, reserve: undefined, willId: undefined }), "unavailable");
+	await assertRejects(
+		store.publish({ message: message("t"), logs: [], retain: false, reserve: undefined, willId: undefined }),
+		"unavailable",
+	);
 	await store.close();
 });

@@ -45,7 +45,7 @@ export async function startLimited(
 	return {
 		f,
 		allowPages(extra) {
-			const pages = Number(db?.prepare("PRAGMA page_count").get()?.["page_count"]);
+			const pages = Number(db?.prepare("PRAGMA page_count").get()?.page_count);
 			db?.exec(`PRAGMA max_page_count = ${pages + extra}`);
 		},
 	};

@@ -131,7 +131,7 @@ export function openDatabase(path: string, sync: "normal" | "full"): DatabaseSyn
 		// A WAL that one big group has blown up is cut back.
 		db.exec("PRAGMA journal_size_limit = 67108864");
 		db.exec("BEGIN EXCLUSIVE");
-		if (db.prepare("PRAGMA user_version").get()?.["user_version"] === 0) db.exec(SCHEMA);
+		if (db.prepare("PRAGMA user_version").get()?.user_version === 0) db.exec(SCHEMA);
 		db.exec("COMMIT");
 		// What `inspect` has left; nobody can be using it.
 		if (path !== ":memory:") rmSync(`${path}-shm`, { force: true });
@@ -149,9 +149,9 @@ function inspect(path: string): void {
 	try {
 		// Not the option `timeout`: Deno 2.9 ignores it for a read-only connection and blocks for 5 s.
 		db.exec("PRAGMA busy_timeout = 0");
-		const version = Number(db.prepare("PRAGMA user_version").get()?.["user_version"]);
-		const application = db.prepare("PRAGMA application_id").get()?.["application_id"];
-		const tables = Number(db.prepare("SELECT count(*) AS n FROM sqlite_schema").get()?.["n"]);
+		const version = Number(db.prepare("PRAGMA user_version").get()?.user_version);
+		const application = db.prepare("PRAGMA application_id").get()?.application_id;
+		const tables = Number(db.prepare("SELECT count(*) AS n FROM sqlite_schema").get()?.n);
 		if (application !== APPLICATION_ID && tables > 0) {
 			throw new StoreError("unavailable", `Cannot open the store "${path}": it is the database of another program, name another file`);
 		}

@@ -106,9 +106,7 @@ export class Logs {
 		this.#updateHead = db.prepare("UPDATE log SET head = ? WHERE id = ?");
 		this.#insertSegment = db.prepare("INSERT INTO segment (log, last, entries, body) VALUES (?, ?, ?, ?)");
 		this.#deleteSegments = db.prepare("DELETE FROM segment WHERE log = ? AND last <= ?");
-		this.#deleteGarbage = db.prepare(
-			`DELETE FROM segment WHERE id IN (SELECT id FROM segment WHERE log = ? LIMIT ${DELETE_BATCH})`,
-		);
+		this.#deleteGarbage = db.prepare(`DELETE FROM segment WHERE id IN (SELECT id FROM segment WHERE log = ? LIMIT ${DELETE_BATCH})`);
 		this.#deleteBound = db.prepare("DELETE FROM bound WHERE log = ? AND seq <= ?");
 		this.#nthLast = new Query(db, "SELECT last FROM segment WHERE log = ? ORDER BY last LIMIT 1 OFFSET ?");
 	}

@@ -96,7 +96,8 @@ export class Sessions {
 	recover(nowMs: number): void {
 		const { db } = this.#context;
 		this.#wills.recover(nowMs);
-		for (const [id] of new Query<[number]>(db, "SELECT id FROM session WHERE expires_at IS NULL AND expiry_seconds = 0").all()) this.#end(id);
+		for (const [id] of new Query<[number]>(db, "SELECT id FROM session WHERE expires_at IS NULL AND expiry_seconds = 0").all())
+			this.#end(id);
 		db.prepare(
 			`UPDATE session SET expires_at = CASE expiry_seconds WHEN ${NEVER_EXPIRES} THEN ${NEVER_MS} ELSE ? + expiry_seconds * 1000 END
 			WHERE expires_at IS NULL`,

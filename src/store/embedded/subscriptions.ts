@@ -42,7 +42,9 @@ export class Subscriptions {
 			WHERE subscription.session = ?`,
 		);
 		this.#selectLogs = new Query(db, "SELECT log FROM subscription WHERE session = ? AND log IS NOT NULL");
-		this.#replace = db.prepare("INSERT OR REPLACE INTO subscription (session, filter, log, options, subscription_id) VALUES (?, ?, ?, ?, ?)");
+		this.#replace = db.prepare(
+			"INSERT OR REPLACE INTO subscription (session, filter, log, options, subscription_id) VALUES (?, ?, ?, ?, ?)",
+		);
 		this.#delete = db.prepare("DELETE FROM subscription WHERE session = ? AND filter = ?");
 		this.#deleteAll = db.prepare("DELETE FROM subscription WHERE session = ?");
 		this.#position = new Query(db, "SELECT position FROM cursor WHERE log = ? AND session = ?");

@@ -32,10 +32,7 @@ export class Wills {
 			WHERE due_at IS NULL`,
 		);
 		this.#ofClient = new Query(db, "SELECT id, delay_seconds, due_at FROM will WHERE client = ?");
-		this.#due = new Query(
-			db,
-			"SELECT id, client, message_expiry_seconds, message FROM will WHERE due_at <= ? ORDER BY due_at, id LIMIT ?",
-		);
+		this.#due = new Query(db, "SELECT id, client, message_expiry_seconds, message FROM will WHERE due_at <= ? ORDER BY due_at, id LIMIT ?");
 	}
 
 	/** Makes pending what was armed when the process ended. Before the sessions of that time are touched. In an open group. */
@@ -75,7 +72,11 @@ export class Wills {
 	due(nowMs: number, limit: number): DueWill[] {
 		return this.#due.all(nowMs, limit).map(([id, clientId, expirySeconds, record]) => {
 			const message = decodeMessage(record);
-			return { id: String(id), clientId, message: expirySeconds === null ? message : { ...message, expiresAtMs: nowMs + expirySeconds * 1000 } };
+			return {
+				id: String(id),
+				clientId,
+				message: expirySeconds === null ? message : { ...message, expiresAtMs: nowMs + expirySeconds * 1000 },
+			};
 		});
 	}
 }

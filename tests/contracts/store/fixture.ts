@@ -94,7 +94,11 @@ export class Fixture {
 		return this.store.closeSession(client.ref, { nowMs: NOW, sessionExpirySeconds: undefined, will: "keep", ...options });
 	}
 
-	async subscribe(client: Client, filter: string, options: Partial<SubscriptionOptions> = {}): Promise<{ existed: boolean; cursor: number }> {
+	async subscribe(
+		client: Client,
+		filter: string,
+		options: Partial<SubscriptionOptions> = {},
+	): Promise<{ existed: boolean; cursor: number }> {
 		const [answer] = await this.store.subscribe(client.ref, [subscription(filter, options)]);
 		assert.ok(answer);
 		return answer;
@@ -107,7 +111,8 @@ export class Fixture {
 	/** Publishes `count` messages with payloads `{first}`, `{first + 1}`, … to one log. */
 	async fill(log: string, count: number, first = 1): Promise<void> {
 		const publishing = [];
-		for (let n = first; n < first + count; n++) publishing.push(this.publish("t", [log], { message: message("t", { payload: String(n) }) }));
+		for (let n = first; n < first + count; n++)
+			publishing.push(this.publish("t", [log], { message: message("t", { payload: String(n) }) }));
 		await Promise.all(publishing);
 	}
 

@@ -87,7 +87,11 @@ export function inflightContract(suite: Suite): void {
 		await f.fill("u", 1);
 		await f.checkpoint(client, {
 			cursors: [{ log: "t", cursor: 2, floor: 0 }],
-			inflight: [inflight(1, { log: "t", seq: 2 }), inflight(2, { log: "t", seq: 1, state: "received" }), inflight(3, { log: "u", seq: 1 })],
+			inflight: [
+				inflight(1, { log: "t", seq: 2 }),
+				inflight(2, { log: "t", seq: 1, state: "received" }),
+				inflight(3, { log: "u", seq: 1 }),
+			],
 		});
 		await f.store.unsubscribe(client.ref, ["t"]);
 		await f.subscribe(client, "t");

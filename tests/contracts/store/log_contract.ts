@@ -142,10 +142,7 @@ export function logContract(suite: Suite): void {
 			10,
 		);
 		const ids = entries.map(({ id }) => id);
-		assert.deepEqual(
-			entries.map(({ log, seq }) => `${log}${seq}`).sort(),
-			["x1", "x2", "y1", "y2", "y3"],
-		);
+		assert.deepEqual(entries.map(({ log, seq }) => `${log}${seq}`).sort(), ["x1", "x2", "y1", "y2", "y3"]);
 		assert.equal(ids[0], ids[1]);
 		assert.equal(ids[3], ids[4]);
 		assert.equal(new Set(ids).size, 3);

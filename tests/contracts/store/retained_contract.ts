@@ -26,7 +26,29 @@ const TOPICS = [
 	"b//c",
 ];
 
-const FILTERS = ["#", "+", "+/#", "/#", "/+", "a", "a/#", "a/+", "a/+/c", "+/b", "+/+/c", "a/b/#", "+/b/#", "b//c", "b/+/c", "$SYS/#", "$SYS/+", "$SYS/a", "nothing/+", "a/𝄞/#", "+/+"];
+const FILTERS = [
+	"#",
+	"+",
+	"+/#",
+	"/#",
+	"/+",
+	"a",
+	"a/#",
+	"a/+",
+	"a/+/c",
+	"+/b",
+	"+/+/c",
+	"a/b/#",
+	"+/b/#",
+	"b//c",
+	"b/+/c",
+	"$SYS/#",
+	"$SYS/+",
+	"$SYS/a",
+	"nothing/+",
+	"a/𝄞/#",
+	"+/+",
+];
 
 function byBytes(a: string, b: string): number {
 	return Buffer.compare(Buffer.from(a), Buffer.from(b));
@@ -82,13 +104,17 @@ export function retainedContract(suite: Suite): void {
 	});
 
 	for (const pageSize of [1, 3, 1000]) {
-		contract(suite, `retained: pages of ${pageSize} give every match once, in topic order, and $ topics to $ filters only [MQTT-4.7.2-1]`, async (f) => {
-			await Promise.all(TOPICS.map((topic) => f.retain(topic)));
-			for (const filter of FILTERS) {
-				const expected = TOPICS.filter((topic) => matches(filter, topic)).sort(byBytes);
-				assert.deepEqual(await f.retainedTopics(filter, pageSize), expected, `filter ${filter}`);
-			}
-		});
+		contract(
+			suite,
+			`retained: pages of ${pageSize} give every match once, in topic order, and $ topics to $ filters only [MQTT-4.7.2-1]`,
+			async (f) => {
+				await Promise.all(TOPICS.map((topic) => f.retain(topic)));
+				for (const filter of FILTERS) {
+					const expected = TOPICS.filter((topic) => matches(filter, topic)).sort(byBytes);
+					assert.deepEqual(await f.retainedTopics(filter, pageSize), expected, `filter ${filter}`);
+				}
+			},
+		);
 	}
 
 	contract(suite, "retained: a page has what it is asked for while there is more", async (f) => {

@@ -196,7 +196,10 @@ export function sharedContract(suite: Suite): void {
 		await f.restart();
 		assert.deepEqual(await take(f), [1, 3, 4]);
 		const again = await f.connect("member");
-		assert.deepEqual(again.inflight.map((record) => record.message && text(record.message)), ["2"]);
+		assert.deepEqual(
+			again.inflight.map((record) => record.message && text(record.message)),
+			["2"],
+		);
 		await f.store.settleShared(LOG, [2]);
 		assert.equal((await f.store.stats()).logEntries, 3);
 		await f.restart();

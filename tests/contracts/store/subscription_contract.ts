@@ -43,16 +43,20 @@ export function subscriptionContract(suite: Suite): void {
 		assert.equal((await subscribed).cursor, 2);
 	});
 
-	contract(suite, "subscribe: a replaced subscription keeps its position while its granted QoS stays at least 1 [MQTT-3.8.4-3]", async (f) => {
-		const client = await f.connect("a");
-		await f.subscribe(client, "t");
-		await f.fill("t", 5);
-		await f.checkpoint(client, { cursors: [{ log: "t", cursor: 2, floor: 2 }] });
-		assert.deepEqual(await f.subscribe(client, "t", { qos: 2, noLocal: true }), { existed: true, cursor: 2 });
-		const { subscriptions } = await f.connect("a");
-		assert.deepEqual(subscriptions, [{ ...subscription("t", { qos: 2, noLocal: true }), cursor: 2 }]);
-		assert.equal((await f.store.stats()).subscriptions, 1);
-	});
+	contract(
+		suite,
+		"subscribe: a replaced subscription keeps its position while its granted QoS stays at least 1 [MQTT-3.8.4-3]",
+		async (f) => {
+			const client = await f.connect("a");
+			await f.subscribe(client, "t");
+			await f.fill("t", 5);
+			await f.checkpoint(client, { cursors: [{ log: "t", cursor: 2, floor: 2 }] });
+			assert.deepEqual(await f.subscribe(client, "t", { qos: 2, noLocal: true }), { existed: true, cursor: 2 });
+			const { subscriptions } = await f.connect("a");
+			assert.deepEqual(subscriptions, [{ ...subscription("t", { qos: 2, noLocal: true }), cursor: 2 }]);
+			assert.equal((await f.store.stats()).subscriptions, 1);
+		},
+	);
 
 	contract(suite, "subscribe: a subscription raised from QoS 0 begins behind the last entry", async (f) => {
 		const other = await f.connect("other");
