@@ -9,7 +9,10 @@ import type { Authenticator, AuthOutcome, Authorizer, Credentials, Principal } f
 const ANONYMOUS: Principal = { name: "", method: "anonymous", expiresAtMs: Number.POSITIVE_INFINITY };
 
 /** Lets clients in without credentials: those of the loopback interface, or all of them. */
-export function anonymousAuthenticator(options: { readonly allowAll: boolean; readonly onRefused: (address: string) => void }): Authenticator {
+export function anonymousAuthenticator(options: {
+	readonly allowAll: boolean;
+	readonly onRefused: (address: string) => void;
+}): Authenticator {
 	return {
 		authenticate({ peer, authenticationMethod }: Credentials): AuthOutcome {
 			if (authenticationMethod !== undefined) return { kind: "refused", reasonCode: ReasonCode.badAuthenticationMethod };

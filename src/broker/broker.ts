@@ -176,7 +176,8 @@ export class Broker {
 	async subscribe(filter: string, handler: MessageHandler): Promise<LocalSubscription> {
 		const problem = filterProblem(filter, this.#options.limits.maxTopicLevels);
 		if (problem !== undefined) throw new RangeError(`Cannot subscribe to "${filter}": ${problem}`);
-		if (parseShare(filter) !== undefined) throw new RangeError(`Cannot subscribe to "${filter}" within the process: share groups are for clients`);
+		if (parseShare(filter) !== undefined)
+			throw new RangeError(`Cannot subscribe to "${filter}" within the process: share groups are for clients`);
 		const options = { filter, qos: 2, noLocal: false, retainAsPublished: false, retainHandling: 0, subscriptionId: 0 } as const;
 		const subscription = new Subscription(options, false);
 		subscription.held = new Held();

@@ -43,14 +43,13 @@ export class Publishing {
 			return;
 		}
 		this.#waiting = [];
-		permitted
-			.catch(() => false)
-			.then((yes) => {
-				const waiting = this.#waiting ?? [];
-				this.#waiting = undefined;
-				this.#decided(message, packetId, yes);
-				for (const next of waiting) this.publish(next.message, next.packetId);
-			});
+		const decide = (yes: boolean) => {
+			const waiting = this.#waiting ?? [];
+			this.#waiting = undefined;
+			this.#decided(message, packetId, yes);
+			for (const next of waiting) this.publish(next.message, next.packetId);
+		};
+		permitted.then(decide, () => decide(false));
 	}
 
 	#permits(message: Message): boolean | Promise<boolean> {

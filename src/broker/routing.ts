@@ -4,10 +4,10 @@
  */
 
 import type { Clock } from "../clock.ts";
+import type { Logger } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
 import { kept, type Message } from "../mqtt/message.ts";
 import { ReasonCode } from "../mqtt/reason_code.ts";
-import type { Logger } from "../log.ts";
 import { type AppendedEntry, effectiveQos } from "../session/effects.ts";
 import type { Subscription } from "../session/subscription.ts";
 import { type PublishResult, type SessionRef, type Store, StoreError } from "../store/store.ts";

@@ -40,14 +40,7 @@ export class Subscribing {
 	readonly #clock: Clock;
 	readonly #ownRetained: RetainedSource;
 
-	constructor(
-		store: Store,
-		routing: Routing,
-		authorizer: Authorizer,
-		metrics: Metrics,
-		clock: Clock,
-		ownRetained: RetainedSource,
-	) {
+	constructor(store: Store, routing: Routing, authorizer: Authorizer, metrics: Metrics, clock: Clock, ownRetained: RetainedSource) {
 		this.#store = store;
 		this.#routing = routing;
 		this.#authorizer = authorizer;

@@ -9,6 +9,7 @@ import type { AckPacket } from "../mqtt/packet.ts";
 import { ReasonCode } from "../mqtt/reason_code.ts";
 import type { Checkpoint, InflightRecord, LogEntry, Position } from "../store/store.ts";
 import { type AppendedEntry, type Delivery, type Effect, effectiveQos } from "./effects.ts";
+import { LogCursors } from "./log_cursors.ts";
 import type { Subscription } from "./subscription.ts";
 
 const MAX_PACKET_ID = 65_535;
@@ -47,8 +48,7 @@ export class Outbox {
 	#queue: Delivery[] = [];
 	#queueHead = 0;
 	#lastPacketId = 0;
-	/** Logs that the session reads, by name. */
-	readonly #logs = new Map<string, Subscription>();
+	readonly #logs = new LogCursors();
 	/** Whether there may be log entries after the cursors that nobody will offer again. */
 	#behind = false;
 	/** Entries asked for by the fetch under way, 0 for none. */
@@ -64,7 +64,6 @@ export class Outbox {
 		this.#options = options;
 	}
 
-
 	/** Deliveries that wait for the window. */
 	get queued(): number {
 		return this.#queue.length - this.#queueHead;
@@ -79,7 +78,7 @@ export class Outbox {
 	/** Takes up what an earlier connection left, and sends again what is unacknowledged, in its order [MQTT-4.4.0-1] [v3 MQTT-4.6.0-1]. */
 	resume(subscriptions: readonly Subscription[], records: readonly InflightRecord[], lastPacketId: number, effects: Effect[]): void {
 		this.#lastPacketId = lastPacketId;
-		for (const subscription of subscriptions) if (subscription.logged) this.#logs.set(subscription.options.filter, subscription);
+		for (const subscription of subscriptions) if (subscription.logged) this.#logs.add(subscription);
 		for (const record of records) {
 			const { packetId, qos, state, log, seq, retain, subscriptionIds, message } = record;
 			const shared = log.startsWith("$share/");
@@ -92,8 +91,7 @@ export class Outbox {
 			const delivery: Delivery = { message, qos, retain, subscriptionIds, log, seq, shared };
 			this.#inflight.set(packetId, { packetId, qos, log, seq, shared, delivery, state: "sent", serial: 0 });
 			this.#inflightBytes += message.payload.length;
-			const subscription = this.#logs.get(log);
-			if (subscription !== undefined && seq <= subscription.floor) subscription.floor = seq - 1;
+			if (!shared) this.#logs.hold(log, seq);
 			this.#toResend.push(packetId);
 		}
 		this.#resend(effects);
@@ -102,18 +100,11 @@ export class Outbox {
 
 	/** A subscription of this session was granted or replaced. */
 	subscribed(subscription: Subscription, effects: Effect[]): void {
-		const filter = subscription.options.filter;
-		const old = this.#logs.get(filter);
 		if (!subscription.logged) {
-			this.#logs.delete(filter);
+			this.#logs.delete(subscription.options.filter);
 			return;
 		}
-		if (old !== undefined) {
-			subscription.cursor = Math.max(subscription.cursor, old.cursor);
-			subscription.floor = Math.max(subscription.floor, old.floor);
-			subscription.moved = true;
-		}
-		this.#logs.set(filter, subscription);
+		this.#logs.add(subscription);
 		this.#fallBehind();
 		this.#pump(effects);
 	}
@@ -144,7 +135,7 @@ export class Outbox {
 		let fresh = false;
 		for (const { subscription, seq } of entries) {
 			// One whose SUBACK is not out yet is read from its log afterwards.
-			if (seq <= subscription.cursor || this.#logs.get(subscription.options.filter) !== subscription) continue;
+			if (seq <= subscription.cursor || !this.#logs.reads(subscription)) continue;
 			fresh = true;
 			// Not the next one: something before it has not been read yet, so this one waits in the log as well.
 			if (subscription.held !== undefined || seq !== subscription.cursor + 1) this.#fallBehind();
@@ -254,17 +245,11 @@ export class Outbox {
 
 	/** What is to be stored now, with the serial number that `recorded` is to bring back. */
 	takeCheckpoint(): { readonly serial: number; readonly checkpoint: Checkpoint } {
-		const cursors: { log: string; cursor: number; floor: number }[] = [];
-		for (const [log, subscription] of this.#logs) {
-			if (!subscription.moved) continue;
-			subscription.moved = false;
-			cursors.push({ log, cursor: subscription.cursor, floor: subscription.floor });
-		}
 		const inflight: InflightRecord[] = [];
 		for (const { packetId, qos, log, seq, shared, delivery } of this.#inflight.values()) {
 			// An unfinished QoS 1 delivery of a share group goes to another member, not to this session again.
 			if (shared && qos === 1) continue;
-			const inLog = shared || this.#logs.has(log);
+			const inLog = shared || this.#logs.get(log) !== undefined;
 			inflight.push({
 				packetId,
 				qos,
@@ -276,14 +261,12 @@ export class Outbox {
 				message: inLog ? undefined : delivery?.message,
 			});
 		}
-		return { serial: this.#serial++, checkpoint: { cursors, inflight, lastPacketId: this.#lastPacketId } };
+		return { serial: this.#serial++, checkpoint: { cursors: this.#logs.takeMoved(), inflight, lastPacketId: this.#lastPacketId } };
 	}
 
 	/** Where to read on. Logs whose retained messages are not out yet are left alone. */
 	positions(): readonly Position[] {
-		const positions: Position[] = [];
-		for (const [log, subscription] of this.#logs) if (subscription.held === undefined) positions.push({ log, after: subscription.cursor });
-		return positions;
+		return this.#logs.positions();
 	}
 
 	/** The connection has ended: share groups get back what this session did not finish. */
@@ -333,10 +316,8 @@ export class Outbox {
 		let seq = 0;
 		for (const entry of entries) {
 			const { options } = entry.subscription;
-			if (entry.seq <= entry.subscription.cursor || this.#logs.get(options.filter) !== entry.subscription) continue;
-			if (entry.subscription.cursor === entry.subscription.floor) entry.subscription.floor = entry.seq;
-			entry.subscription.cursor = entry.seq;
-			entry.subscription.moved = true;
+			if (entry.seq <= entry.subscription.cursor || !this.#logs.reads(entry.subscription)) continue;
+			this.#logs.pass(entry.subscription, entry.seq);
 			if (options.noLocal && message.publisher === this.#options.clientId) continue;
 			const granted = effectiveQos(message.qos, options.qos);
 			if (granted > qos) {
@@ -368,8 +349,7 @@ export class Outbox {
 		this.#inflight.set(packetId, inflight);
 		this.#inflightBytes += delivery.message.payload.length;
 		if (!this.#windowOpen()) this.#wasFull = true;
-		const subscription = shared ? undefined : this.#logs.get(log);
-		if (subscription !== undefined && subscription.floor >= seq) subscription.floor = seq - 1;
+		if (!shared) this.#logs.hold(log, seq);
 		if (delivery.qos === 2 && (this.#options.persistent || delivery.shared)) {
 			inflight.state = "waiting";
 			if (delivery.shared) this.#settle(delivery, "bound", effects);
@@ -398,16 +378,13 @@ export class Outbox {
 		if (inflight.delivery === undefined) return;
 		this.#inflightBytes -= inflight.delivery.message.payload.length;
 		inflight.delivery = undefined;
-		const subscription = inflight.shared ? undefined : this.#logs.get(inflight.log);
-		if (subscription === undefined || inflight.seq !== subscription.floor + 1) return;
-		// In-flight entries of one log stand in ascending order, so the first with a body is the lowest.
-		subscription.floor = subscription.cursor;
-		for (const other of this.#inflight.values()) {
-			if (other.delivery === undefined || other.log !== inflight.log) continue;
-			subscription.floor = other.seq - 1;
-			break;
-		}
-		subscription.moved = true;
+		if (!inflight.shared) this.#logs.settle(inflight.log, inflight.seq, () => this.#lowestInFlight(inflight.log));
+	}
+
+	/** In-flight entries of one log stand in ascending order, so the first that still has a body is the lowest. */
+	#lowestInFlight(log: string): number | undefined {
+		for (const { delivery, seq } of this.#inflight.values()) if (delivery?.log === log) return seq;
+		return undefined;
 	}
 
 	/** Sends again what an earlier connection left unacknowledged, as far as this client's window goes [MQTT-3.3.4-9]. */

@@ -48,7 +48,8 @@ export class Subscriptions {
 
 	/** Carries out a packet, or lets it wait for those before it. Answers what ends the connection, if anything does. */
 	change(packet: SubscribePacket | UnsubscribePacket, effects: Effect[]): Problem | undefined {
-		if (this.#packets.length >= MAX_WAITING) return { reasonCode: ReasonCode.quotaExceeded, reason: "too many SUBSCRIBE packets at a time" };
+		if (this.#packets.length >= MAX_WAITING)
+			return { reasonCode: ReasonCode.quotaExceeded, reason: "too many SUBSCRIBE packets at a time" };
 		this.#packets.push(packet);
 		return this.#packets.length === 1 ? this.#begin(packet, effects) : undefined;
 	}

@@ -173,7 +173,7 @@ function refuseOtherVersion(version: number | undefined, kind: string): void {
 	);
 }
 
-export function write16(buffer: Uint8Array, at: number, value: number): number {
+function write16(buffer: Uint8Array, at: number, value: number): number {
 	buffer[at] = value;
 	buffer[at + 1] = value >>> 8;
 	return at + 2;
@@ -192,7 +192,7 @@ export function write48(buffer: Uint8Array, at: number, value: number): number {
 	return write16(buffer, write32(buffer, at, value), Math.floor(value / 0x1_0000_0000));
 }
 
-export function read16(bytes: Uint8Array, at: number): number {
+function read16(bytes: Uint8Array, at: number): number {
 	return (bytes[at] as number) | ((bytes[at + 1] as number) << 8);
 }
 

@@ -9,7 +9,7 @@ import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlit
 import { StoreError } from "../store.ts";
 
 /** Version of the schema, kept in the file's `user_version`. */
-export const SCHEMA_VERSION = 1;
+const SCHEMA_VERSION = 1;
 /** "Shol", the file's `application_id`: tells a store from the database of another program. */
 const APPLICATION_ID = 0x53686f6c;
 

@@ -21,7 +21,7 @@ const MAX_WAITING_BYTES = 1024 * 1024;
 /** Dropped entries that may stay in the file before the next append removes them; otherwise `due` does. */
 const DROPPED_BATCH = 256;
 /** Segments that are deleted in one go: more would be felt as a pause. */
-export const DELETE_BATCH = 4096;
+const DELETE_BATCH = 4096;
 
 /** What a share group's log has besides: see `shared_logs.ts`. */
 export interface ShareGroup {
