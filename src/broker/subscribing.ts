@@ -7,7 +7,7 @@ import type { Message } from "../mqtt/message.ts";
 import { ReasonCode } from "../mqtt/reason_code.ts";
 import type { SubscribeEntry, SubscribeResult } from "../session/effects.ts";
 import type { Subscription } from "../session/subscription.ts";
-import { type SessionRef, type Store, StoreError } from "../store/store.ts";
+import type { SessionRef, Store } from "../store/store.ts";
 import type { Receiver } from "./receiver.ts";
 import type { Routing } from "./routing.ts";
 
@@ -137,11 +137,4 @@ export class Subscribing {
 /** Persistent sessions have all their subscriptions stored; of the others, share groups concern more than the session. */
 function belongsToStore(client: SubscribingClient, subscription: Subscription): boolean {
 	return client.persistent || subscription.shareName !== undefined;
-}
-
-/** What a failing store means for the client: `undefined` when another connection has the session now. */
-export function storeFailure(error: unknown): ReasonCode | undefined {
-	if (error instanceof StoreError && error.code === "fenced") return undefined;
-	if (error instanceof StoreError && error.code === "full") return ReasonCode.quotaExceeded;
-	return ReasonCode.implementationSpecificError;
 }

@@ -16,7 +16,7 @@ import { randomNumbers } from "../mqtt/random.ts";
 const FILTER = "sim/#";
 const TOPIC = Topic.of("sim/topic");
 
-export const LIMITS: ChannelLimits = {
+const LIMITS: ChannelLimits = {
 	connectTimeoutSeconds: 10,
 	maxPacketSize: 1_000_000,
 	maxTopicLevels: 128,
@@ -242,8 +242,19 @@ export class Simulation {
 		if (side === this.#publisher) {
 			return { epoch: "1", sessionPresent: true, subscriptions: [], inflight: [], reservedIds: [...reserved], lastPacketId: 0 };
 		}
-		const subscription = { filter: FILTER, qos: 2, noLocal: false, retainAsPublished: false, retainHandling: 0, subscriptionId: 0, cursor } as const;
-		const records = inflight.map((record) => ({ ...record, message: record.message ?? (record.state === "sent" ? entries[record.seq - 1] : undefined) }));
+		const subscription = {
+			filter: FILTER,
+			qos: 2,
+			noLocal: false,
+			retainAsPublished: false,
+			retainHandling: 0,
+			subscriptionId: 0,
+			cursor,
+		} as const;
+		const records = inflight.map((record) => ({
+			...record,
+			message: record.message ?? (record.state === "sent" ? entries[record.seq - 1] : undefined),
+		}));
 		return { epoch: "1", sessionPresent: true, subscriptions: [subscription], inflight: records, reservedIds: [], lastPacketId };
 	}
 
@@ -265,7 +276,15 @@ export class Simulation {
 		if (!faults) return;
 		const qos = this.#random() < 0.5 ? 1 : 2;
 		const payload = Buffer.from(`retained-${++this.#retained}`);
-		const message = { topic: TOPIC, payload, qos, retain: true, forwarded: NO_PROPERTIES, expiresAtMs: Number.POSITIVE_INFINITY, publisher: "" } as const;
+		const message = {
+			topic: TOPIC,
+			payload,
+			qos,
+			retain: true,
+			forwarded: NO_PROPERTIES,
+			expiresAtMs: Number.POSITIVE_INFINITY,
+			publisher: "",
+		} as const;
 		const delivery = { message, qos, retain: true, subscriptionIds: [], log: "", seq: 0, shared: false } as const;
 		this.#feed(this.#subscriber, { kind: "deliver", delivery });
 	}
@@ -389,7 +408,7 @@ function publishPacket({ packetId, qos, text }: Unacknowledged, dup: boolean): C
 	return { kind: "publish", ...fields, forwarded: NO_PROPERTIES };
 }
 
-export function connectPacket(clientId: string, changes: Partial<ConnectPacket> = {}): ConnectPacket {
+function connectPacket(clientId: string, changes: Partial<ConnectPacket> = {}): ConnectPacket {
 	return {
 		kind: "connect",
 		protocolVersion: 5,
