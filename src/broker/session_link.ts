@@ -19,8 +19,8 @@ export class SessionLink implements Checkpointed {
 	/** The connection ended before the store had opened the session. */
 	#closeOnceOpen: EffectOf<"closeSession"> | undefined;
 	#over = false;
-	/** The latest shared entry was bound to this session. */
-	#bound: Promise<void> = Promise.resolve();
+	/** Shared entries that are to be bound to this session together with the checkpoint that has them in flight. */
+	#toBind: { readonly log: string; readonly seq: number }[] = [];
 
 	constructor(context: ConnectionContext, channel: Channel, owner: SessionOwner, handle: (input: Input) => void) {
 		this.#context = context;
@@ -78,9 +78,13 @@ export class SessionLink implements Checkpointed {
 		if (this.#ref === undefined || this.#over) return;
 		const taken = this.#channel.takeCheckpoint();
 		if (taken === undefined) return;
-		// A session that ends with its connection keeps nothing; all that it may wait for is an entry bound to it.
-		const stored = this.#channel.persistent ? this.#context.store.checkpoint(this.#ref, taken.checkpoint) : this.#bound;
-		stored.then(
+		const { store } = this.#context;
+		const ref = this.#ref;
+		const pending = this.#toBind.map(({ log, seq }) => store.bindShared(log, seq, ref));
+		this.#toBind = [];
+		// A session that ends with its connection keeps nothing but what is bound to it, so that nobody else gets it.
+		if (this.#channel.persistent) pending.push(store.checkpoint(ref, taken.checkpoint));
+		Promise.all(pending).then(
 			() => this.#handle({ kind: "recorded", serial: taken.serial }),
 			(error) => this.failed(error),
 		);
@@ -110,11 +114,8 @@ export class SessionLink implements Checkpointed {
 	}
 
 	settleShared({ log, seq, outcome }: EffectOf<"settleShared">): void {
-		const { routing, store } = this.#context;
-		if (outcome === "bound") {
-			this.#bound = store.bindShared(log, seq, this.ref);
-			this.#bound.catch((error) => this.failed(error));
-		} else routing.group(log)?.settle(seq, outcome);
+		if (outcome === "bound") this.#toBind.push({ log, seq });
+		else this.#context.routing.group(log)?.settle(seq, outcome);
 	}
 
 	/** The store has failed this session: without it nothing can be acknowledged, so the connection ends and the client comes back. */

@@ -2,8 +2,9 @@
 
 import type { Clock } from "../clock.ts";
 import type { Logger } from "../log.ts";
-import type { Store } from "../store/store.ts";
-import type { Routing } from "./routing.ts";
+import { ReasonCode } from "../mqtt/reason_code.ts";
+import type { DueWill, Store } from "../store/store.ts";
+import { NotStored, type Routing } from "./routing.ts";
 
 const INTERVAL_MS = 1000;
 /** Wills published at a time: ten thousand at once must not hold up everybody else. */
@@ -51,9 +52,20 @@ export class Sweeper {
 		while (this.#again && this.#interval !== undefined) {
 			this.#again = false;
 			const { wills, expiredSessions } = await this.#store.due(this.#clock.nowMs(), BATCH);
-			await Promise.all(wills.map(({ id, message }) => this.#routing.publish(message, { willId: id })));
+			await Promise.all(wills.map((will) => this.#publish(will)));
 			if (expiredSessions.length > 0) this.#log.debug("Sessions have expired", { count: expiredSessions.length });
 			if (wills.length === BATCH || expiredSessions.length === BATCH) this.#again = true;
+		}
+	}
+
+	async #publish({ id, clientId, message }: DueWill): Promise<void> {
+		try {
+			await this.#routing.publish(message, { willId: id });
+		} catch (error) {
+			if (!(error instanceof NotStored) || error.reasonCode !== ReasonCode.quotaExceeded || !message.retain) throw error;
+			// There is no room to retain it; those who listen are to hear it all the same.
+			this.#log.warn("A will could not be retained", { clientId });
+			await this.#routing.publish({ ...message, retain: false }, { willId: id });
 		}
 	}
 }

@@ -36,7 +36,7 @@ export class Channel {
 	#authenticationData: Uint8Array | undefined;
 	/** Whose turn it is in an authentication under way. */
 	#exchange: "none" | "client" | "server" = "none";
-	#sessionExpirySeconds = 0;
+	#persistent = false;
 	#keepAliveMs = 0;
 	#lastPacketAtMs = 0;
 	#session: LiveSession | undefined;
@@ -66,9 +66,9 @@ export class Channel {
 		return this.#connect;
 	}
 
-	/** Whether the session outlives the connection. */
+	/** Whether the session is kept in the store: it outlives the connection, or began with an earlier one that it did outlive. */
 	get persistent(): boolean {
-		return this.#sessionExpirySeconds > 0;
+		return this.#persistent;
 	}
 
 	/** Subscriptions by filter. */
@@ -283,12 +283,11 @@ export class Channel {
 		this.#state = "opening";
 		this.#authenticationData = authenticationData;
 		if (this.#clientId === "") this.#clientId = assignedClientId;
-		this.#sessionExpirySeconds = grantedSessionExpiry(packet.properties.sessionExpirySeconds, this.#limits);
 		this.#effects.push({
 			kind: "openSession",
 			clientId: this.#clientId,
 			cleanStart: packet.cleanStart,
-			sessionExpirySeconds: this.#sessionExpirySeconds,
+			sessionExpirySeconds: grantedSessionExpiry(packet.properties.sessionExpirySeconds, this.#limits),
 			will: packet.will,
 		});
 	}
@@ -306,6 +305,7 @@ export class Channel {
 	#opened(opened: OpenedSession, nowMs: number): void {
 		const packet = this.#connect as ConnectPacket;
 		this.#state = "connected";
+		this.#persistent = opened.sessionPresent || grantedSessionExpiry(packet.properties.sessionExpirySeconds, this.#limits) > 0;
 		this.#session = new LiveSession(packet, this.#clientId, this.persistent, this.#limits, nowMs);
 		this.#session.resume(opened, () => this.#greet(packet, opened.sessionPresent, nowMs), this.#effects);
 		const early = this.#early ?? [];

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { createEmbeddedStore } from "../../src/store/embedded_store.ts";
 import { type Store, StoreError, type StoreErrorCode, type StoreLimits } from "../../src/store/store.ts";
 import { assertRejects, type Client, Fixture, inflight, message, NOW, numbers, seqs, will } from "../contracts/store/fixture.ts";
@@ -132,7 +133,7 @@ interface Child {
 
 /** Runs `embedded_child.ts` on the same runtime while `body` runs. */
 async function withChild(mode: "open" | "load", path: string, body: (child: Child) => Promise<void>): Promise<void> {
-	const script = join(import.meta.dirname, "embedded_child.ts");
+	const script = fileURLToPath(new URL("./embedded_child.ts", import.meta.url));
 	const run = process.versions.bun === undefined ? ["run", "-A", "--no-check", script] : [script];
 	const child = spawn(process.execPath, [...run, mode, path], { stdio: ["ignore", "pipe", "inherit"] });
 	const exited = once(child, "exit");
