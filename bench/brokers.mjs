@@ -12,7 +12,8 @@ import { end, findProgram, freePort, listening, removeFolder, run, start, tempor
 
 /**
  * @typedef {import("./scenarios.mjs").Scenario} Scenario
- * @typedef {{ port: number, pid: number, stop: () => Promise<void> }} Running
+ * @typedef {{ port: number, pid: number, stop: () => Promise<string> }} Running
+ * `stop` answers the last line that the broker logged, empty as a rule.
  * @typedef {{ core: number | undefined, profiles?: string | undefined }} StartOptions
  * `profiles` is a folder for a CPU profile, which is there after `stop`.
  * @typedef {{ key: string, title: string, start: (scenario: Scenario, options: StartOptions) => Promise<Running> }} Subject
@@ -41,7 +42,9 @@ export function shoal(runtime, folder) {
 	const title = runtime === "bun" ? "Bun" : "Deno";
 	const home = folder ?? root;
 	const binary = join(root, "node_modules/.bin", runtime);
-	if (!existsSync(join(home, "server.ts"))) throw new Error(`"${home}" has no server.ts: expected a copy of the repository`);
+	for (const name of ["server.ts", "node_modules"]) {
+		if (!existsSync(join(home, name))) throw new Error(`"${home}" has no ${name}: expected a copy of the repository, with its packages`);
+	}
 	return {
 		key: folder === undefined ? runtime : `${runtime}-before`,
 		title: folder === undefined ? title : `${title}, before`,
@@ -130,6 +133,7 @@ async function supervise(name, started, port, folder) {
 	const stop = async () => {
 		await end(started);
 		if (folder !== undefined) removeFolder(folder);
+		return `${started.said.stdout}${started.said.stderr}`.trim().split("\n").at(-1) ?? "";
 	};
 	try {
 		return { port, pid: await listening(started, port, name), stop };

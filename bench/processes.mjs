@@ -17,8 +17,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 const READY_MS = 15_000;
 const END_MS = 3000;
 const POLL_MS = 20;
-/** As much of what a process says as an error message quotes. */
-const TAIL = 2000;
+/** Characters kept of what a process says. */
+const TAIL = 20_000;
 
 /** @type {Set<ChildProcess>} */
 const running = new Set();
@@ -74,7 +74,7 @@ export function start(command, { core, env = {}, cwd } = {}) {
 	const child = spawn(program, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"], ...(cwd ? { cwd } : {}) });
 	const said = { stdout: "", stderr: "" };
 	child.stdout.on("data", (data) => {
-		said.stdout += data;
+		said.stdout = (said.stdout + data).slice(-TAIL);
 	});
 	child.stderr.on("data", (data) => {
 		said.stderr = (said.stderr + data).slice(-TAIL);

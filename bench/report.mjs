@@ -9,6 +9,8 @@
  */
 
 const MEGABYTE = 1_000_000;
+/** % of a core from which on the generator is no longer waiting for the broker. */
+const SATURATED = 90;
 
 /** @type {readonly Figure[]} */
 const FIGURES = [
@@ -88,6 +90,15 @@ export function problems(runs) {
 	return runs.flatMap(({ subject, scenario, round, result }) =>
 		result.problems.map((problem) => `${scenario}, ${subject}, round ${round}: ${problem}`),
 	);
+}
+
+/** The runs in which the load generator had no time left, a line each: they say less of the broker than they seem to. @param {readonly Run[]} runs */
+export function bottlenecks(runs) {
+	return runs
+		.filter(({ result }) => result.problems.length === 0 && share(result.generatorCpuSeconds, result) > SATURATED)
+		.map(({ subject, scenario, round, result }) => {
+			return `${scenario}, ${subject}, round ${round}: ${Math.round(share(result.generatorCpuSeconds, result))} % busy`;
+		});
 }
 
 /** @param {readonly Run[]} runs @param {Scenario} scenario @param {string} subject @param {Figure} figure */

@@ -7,11 +7,12 @@ import { writeFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
 import process from "node:process";
 import { parseArgs } from "node:util";
+import { installPackages } from "../scripts/setup.mjs";
 import { aedes, mosquitto, shoal } from "./brokers.mjs";
 import { compileGenerator, generate } from "./generator.mjs";
 import { chooseCores, endEverything, temporaryFolder } from "./processes.mjs";
 import { topFunctions } from "./profile.mjs";
-import { problems, tables } from "./report.mjs";
+import { bottlenecks, problems, tables } from "./report.mjs";
 import { SCENARIOS, selectScenarios } from "./scenarios.mjs";
 
 /** @typedef {import("./report.mjs").Run} Run */
@@ -37,29 +38,29 @@ Scenarios: ${SCENARIOS.map(({ name }) => name).join(", ")}
 
 const PROFILE_LINES = 15;
 
-const { values: options } = parseArgs({
-	options: {
-		scenarios: { type: "string", default: "" },
-		runtimes: { type: "string", default: "bun,deno" },
-		peers: { type: "string", default: "mosquitto,aedes" },
-		against: { type: "string" },
-		rounds: { type: "string", default: "3" },
-		seconds: { type: "string", default: "3" },
-		warmup: { type: "string", default: "1" },
-		payload: { type: "string", default: "64" },
-		pack: { type: "boolean", default: false },
-		json: { type: "string" },
-		profile: { type: "boolean", default: false },
-		help: { type: "boolean", default: false },
-	},
+/** @satisfies {import("node:util").ParseArgsConfig["options"]} */
+const OPTIONS = /** @type {const} */ ({
+	scenarios: { type: "string", default: "" },
+	runtimes: { type: "string", default: "bun,deno" },
+	peers: { type: "string", default: "mosquitto,aedes" },
+	against: { type: "string" },
+	rounds: { type: "string", default: "3" },
+	seconds: { type: "string", default: "3" },
+	warmup: { type: "string", default: "1" },
+	payload: { type: "string", default: "64" },
+	pack: { type: "boolean", default: false },
+	json: { type: "string" },
+	profile: { type: "boolean", default: false },
+	help: { type: "boolean", default: false },
 });
 
 process.on("exit", endEverything);
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => process.exit(130));
 
 try {
-	if (options.help) process.stdout.write(HELP);
-	else await main();
+	const { values } = parseArgs({ options: OPTIONS });
+	if (values.help) process.stdout.write(HELP);
+	else await main(values);
 } catch (error) {
 	console.error(error instanceof Error ? error.message : error);
 	process.exitCode = 1;
@@ -67,7 +68,11 @@ try {
 // Nothing is left to wait for; a broker that does not end must not keep the benchmark.
 process.exit();
 
-async function main() {
+/** @typedef {ReturnType<typeof parseArgs<{ options: typeof OPTIONS }>>["values"]} Values */
+
+/** @param {Values} options */
+async function main(options) {
+	installPackages();
 	const scenarios = selectScenarios(words(options.scenarios));
 	const rounds = options.profile ? 1 : number("rounds", options.rounds);
 	const load = {
@@ -79,18 +84,20 @@ async function main() {
 	const cores = chooseCores();
 	if (cores === undefined) console.error("Without two cores and taskset, the broker and the load generator share what there is");
 	const program = await compileGenerator();
-	const { subjects, pairs } = await chooseSubjects();
+	const { subjects, pairs } = await chooseSubjects(options);
 
 	/** @type {Run[]} */
 	const runs = [];
 	for (let round = 1; round <= rounds; round++) {
 		for (const scenario of scenarios) {
-			for (const subject of subjects) {
+			// Nobody is always first.
+			for (const subject of [...subjects.slice(round % subjects.length), ...subjects.slice(0, round % subjects.length)]) {
 				progress(`Round ${round} of ${rounds}: ${scenario.title}, ${subject.title}`);
 				const profiles = options.profile ? temporaryFolder() : undefined;
 				const broker = await subject.start(scenario, { core: cores?.broker, profiles });
 				const result = await generate(program, scenario, broker, { ...load, core: cores?.generator });
-				await broker.stop();
+				const complaint = await broker.stop();
+				if (result.problems.length > 0 && complaint !== "") result.problems.push(`the broker says "${complaint}"`);
 				runs.push({ subject: subject.key, scenario: scenario.name, round, result });
 				if (profiles !== undefined) {
 					progress("");
@@ -105,13 +112,14 @@ async function main() {
 		console.log(tables(runs, scenarios, subjects, pairs));
 	}
 	if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(runs, undefined, "\t")}\n`);
+	for (const line of bottlenecks(runs)) console.log(`The load generator was the limit: ${line}`);
 	const wrong = problems(runs);
-	if (wrong.length > 0) throw new Error(`Not measured, because of:\n${wrong.join("\n")}`);
+	if (wrong.length > 0) throw new Error(`These runs failed:\n${wrong.join("\n")}`);
 	console.log("Every message arrived once and in order.");
 }
 
-/** What is measured, and which of it is compared. */
-async function chooseSubjects() {
+/** What is measured, and which of it is compared. @param {Values} options */
+async function chooseSubjects(options) {
 	const runtimes = words(options.runtimes).map((runtime) => {
 		if (runtime === "bun" || runtime === "deno") return runtime;
 		throw new Error(`"${runtime}" is not a runtime: expected bun, deno or none`);

@@ -144,7 +144,6 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 	}
 
 	takeOver(): void {
-		this.#link.checkpoint();
 		this.handle({ kind: "takenOver" });
 	}
 
@@ -266,6 +265,10 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 			case "setTimer":
 				this.#channelTimerMs = effect.atMs;
 				this.#schedule();
+				break;
+			case "handOver":
+				this.#detach();
+				this.#link.handOver();
 				break;
 			case "closeSession":
 				this.#detach();

@@ -67,7 +67,16 @@ export class SessionLink implements Checkpointed {
 		});
 	}
 
-	/** Another connection has the session now, or there never was one: nothing of it is touched any more. */
+	/** Another connection takes the session over, with the progress of this one. */
+	handOver(): void {
+		const taken = this.#ref === undefined || this.#over || !this.#channel.persistent ? undefined : this.#channel.takeCheckpoint();
+		if (this.#ref !== undefined && taken !== undefined) {
+			this.#context.store.checkpoint(this.#ref, taken.checkpoint).catch((error) => this.#ignoreFenced(error));
+		}
+		this.leave();
+	}
+
+	/** Nothing of the session is touched any more. */
 	leave(): void {
 		this.#over = true;
 		this.#context.checkpoints.delete(this);
@@ -129,5 +138,11 @@ export class SessionLink implements Checkpointed {
 		const full = error instanceof StoreError && error.code === "full";
 		const reasonCode = full ? ReasonCode.quotaExceeded : ReasonCode.implementationSpecificError;
 		this.#handle({ kind: "end", reasonCode, reason: "the store cannot take it" });
+	}
+
+	/** Who is fenced has lost the session to somebody who knows more of it. */
+	#ignoreFenced(error: unknown): void {
+		if (error instanceof StoreError && error.code === "fenced") return;
+		this.#context.log.error("The last progress of a session was not stored", { clientId: this.#channel.clientId, error });
 	}
 }

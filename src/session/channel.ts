@@ -386,9 +386,12 @@ export class Channel {
 		if (this.#state === "connected" && this.#version === 5) {
 			this.#effects.push({ kind: "send", packet: { kind: "disconnect", reasonCode: disconnectCode(reasonCode), reasonString: reason } });
 		}
-		// After a takeover the session belongs to the other connection: nothing of it may be touched any more.
+		// After a takeover the session belongs to the other connection: it is neither closed nor its will published.
 		if (how !== undefined) this.#closeSession(undefined, "keep");
-		else this.#session?.outbox.abandon(this.#effects);
+		else {
+			this.#session?.outbox.abandon(this.#effects);
+			this.#effects.push({ kind: "handOver" });
+		}
 		this.#close(how ?? closeKind(reasonCode), reasonCode, reason);
 	}
 

@@ -141,7 +141,9 @@ export type Effect =
 	| { readonly kind: "room" }
 	/** Replaces the channel's one timer. */
 	| { readonly kind: "setTimer"; readonly atMs: number }
-	/** The session's connection ends; nothing more is said of it after a takeover. */
+	/** Another connection has the session now: only the last progress of this one is to be stored. */
+	| { readonly kind: "handOver" }
+	/** The session's connection ends. */
 	| { readonly kind: "closeSession"; readonly sessionExpirySeconds: number | undefined; readonly will: "discard" | "keep" }
 	/** Close the socket after what was sent before. Always the last effect of a channel. */
 	| { readonly kind: "close"; readonly how: CloseKind; readonly reasonCode: ReasonCode; readonly reason: string };

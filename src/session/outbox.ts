@@ -44,6 +44,8 @@ export class Outbox {
 	readonly #options: OutboxOptions;
 	readonly #inflight = new Map<number, Inflight>();
 	#inflightBytes = 0;
+	/** Deliveries in flight that have not been sent yet. */
+	#waiting = 0;
 	/** Deliveries that wait for the window, from `#queueHead` on. */
 	#queue: Delivery[] = [];
 	#queueHead = 0;
@@ -235,6 +237,7 @@ export class Outbox {
 			inflight.serial = 0;
 			if (inflight.state === "waiting") {
 				inflight.state = "sent";
+				this.#waiting--;
 				effects.push({ kind: "sendPublish", delivery: inflight.delivery as Delivery, packetId: inflight.packetId, dup: false });
 			} else if (inflight.state === "receivedWaiting") {
 				inflight.state = "received";
@@ -273,14 +276,25 @@ export class Outbox {
 	abandon(effects: Effect[]): void {
 		for (const inflight of this.#inflight.values()) {
 			if (!inflight.shared || inflight.delivery === undefined) continue;
-			if (inflight.qos === 1) this.#settle(inflight, "returned", effects);
+			if (inflight.qos === 1 || inflight.state === "waiting") {
+				this.#inflight.delete(inflight.packetId);
+				this.#settle(inflight, "returned", effects);
+			}
 			// Begun with QoS 2: nobody else may get it, and a session that ends with its connection cannot [MQTT-4.8.2-5].
 			else if (!this.#options.persistent) this.#settle(inflight, "settled", effects);
 		}
+		// What waits in no log is owed to a session that goes on: it is stored like what is in flight.
 		for (let i = this.#queueHead; i < this.#queue.length; i++) {
 			const delivery = this.#queue[i] as Delivery;
-			if (delivery.shared) this.#settle(delivery, "returned", effects);
+			const { qos, log, seq, shared } = delivery;
+			if (shared) this.#settle(delivery, "returned", effects);
+			else if (this.#options.persistent) {
+				const packetId = this.#nextPacketId();
+				this.#inflight.set(packetId, { packetId, qos, log, seq, shared, delivery, state: "waiting", serial: 0 });
+			}
 		}
+		this.#queue = [];
+		this.#queueHead = 0;
 	}
 
 	#windowOpen(): boolean {
@@ -350,9 +364,11 @@ export class Outbox {
 		this.#inflightBytes += delivery.message.payload.length;
 		if (!this.#windowOpen()) this.#wasFull = true;
 		if (!shared) this.#logs.hold(log, seq);
-		if (delivery.qos === 2 && (this.#options.persistent || delivery.shared)) {
+		// What comes behind one that waits does so too: sent again after a break, they must stand in the order of sending [v3 MQTT-4.6.0-1].
+		if ((qos === 2 && (this.#options.persistent || shared)) || this.#waiting > 0) {
 			inflight.state = "waiting";
-			if (delivery.shared) this.#settle(delivery, "bound", effects);
+			this.#waiting++;
+			if (shared && qos === 2) this.#settle(delivery, "bound", effects);
 			this.#awaitCheckpoint(inflight, effects);
 			return;
 		}

@@ -9,6 +9,8 @@ import { acknowledge, durable, freshTopic, take, takeMany, text } from "../suppo
 
 /** The clients of a server that starts have this long to come back before their wills and expiries count. */
 const GRACE_MS = 5000;
+/** Limit for tests that wait for it. */
+const SLOW_MS = 60_000;
 
 /** A server that keeps its state and can be killed and started again on it. */
 class Server {
@@ -236,7 +238,9 @@ describe("crash: subscriptions and sessions", () => {
 		await take(successor, { topic, payload: "work" });
 	});
 
-	it("sessions end when their time is over, that of the connected ones beginning with the start [MQTT-4.1.0-2]", async (t) => {
+	it("sessions end when their time is over, that of the connected ones beginning with the start [MQTT-4.1.0-2]", {
+		timeout: SLOW_MS,
+	}, async (t) => {
 		const server = new Server(t);
 		const first = await server.start();
 		const session = (seconds: number) => durable(freshId(), { sessionExpiryInterval: seconds });
@@ -260,7 +264,9 @@ describe("crash: subscriptions and sessions", () => {
 });
 
 describe("crash: wills", () => {
-	it("the will of a client that was connected and does not come back is published once [MQTT-3.1.2-8] [MQTT-3.1.2-10]", async (t) => {
+	it("the will of a client that was connected and does not come back is published once [MQTT-3.1.2-8] [MQTT-3.1.2-10]", {
+		timeout: SLOW_MS,
+	}, async (t) => {
 		const server = new Server(t);
 		const topic = freshTopic();
 		const watching = durable();

@@ -9,6 +9,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
+import { after, before } from "node:test";
 import { fileURLToPath } from "node:url";
 import type { Cleanup } from "./test_broker.ts";
 
@@ -92,6 +93,23 @@ export async function startServer(t: Cleanup, env: Readonly<Record<string, strin
 			send(signal);
 			return ended;
 		},
+	};
+}
+
+/** Starts a server with the suite in whose body this is called; `env` is asked at that time. What it answers can be used from the first test on. */
+export function suiteServer(env: (t: Cleanup) => Readonly<Record<string, string>> = () => ({})): () => ServerProcess {
+	const endings: (() => void | Promise<void>)[] = [];
+	const t: Cleanup = { after: (ending) => void endings.unshift(ending) };
+	let server: ServerProcess | undefined;
+	before(async () => {
+		server = await startServer(t, env(t));
+	});
+	after(async () => {
+		for (const ending of endings) await ending();
+	});
+	return () => {
+		if (server === undefined) throw new Error("the server of a suite can be used within its tests only");
+		return server;
 	};
 }
 
