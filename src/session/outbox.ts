@@ -4,10 +4,11 @@
  * messages, however far behind the session is: the rest stays in the logs.
  */
 
-import { kept, type Message } from "../mqtt/message.ts";
+import type { Message } from "../mqtt/message.ts";
 import type { AckPacket } from "../mqtt/packet.ts";
 import { ReasonCode } from "../mqtt/reason_code.ts";
 import type { Checkpoint, InflightRecord, LogEntry, Position } from "../store/store.ts";
+import { DeliveryQueue } from "./delivery_queue.ts";
 import { type AppendedEntry, type Delivery, type Effect, effectiveQos } from "./effects.ts";
 import { LogCursors } from "./log_cursors.ts";
 import type { Subscription } from "./subscription.ts";
@@ -36,6 +37,7 @@ export interface OutboxOptions {
 	readonly persistent: boolean;
 	/** Deliveries unacknowledged at a time: the lesser of the client's Receive Maximum and the server's own limit. */
 	readonly window: number;
+	/** Payload bytes that may be unacknowledged, and as many that may wait. One delivery is always allowed. */
 	readonly windowBytes: number;
 	readonly maxQueued: number;
 }
@@ -46,9 +48,8 @@ export class Outbox {
 	#inflightBytes = 0;
 	/** Deliveries in flight that have not been sent yet. */
 	#waiting = 0;
-	/** Deliveries that wait for the window, from `#queueHead` on. */
-	#queue: Delivery[] = [];
-	#queueHead = 0;
+	/** Deliveries that wait for the window. */
+	readonly #queue: DeliveryQueue;
 	#lastPacketId = 0;
 	readonly #logs = new LogCursors();
 	/** Whether there may be log entries after the cursors that nobody will offer again. */
@@ -64,11 +65,12 @@ export class Outbox {
 
 	constructor(options: OutboxOptions) {
 		this.#options = options;
+		this.#queue = new DeliveryQueue(options.maxQueued, options.windowBytes);
 	}
 
 	/** Deliveries that wait for the window. */
 	get queued(): number {
-		return this.#queue.length - this.#queueHead;
+		return this.#queue.length;
 	}
 
 	/** How many more deliveries could be sent at once. */
@@ -125,8 +127,7 @@ export class Outbox {
 	/** Sends a delivery that comes from no log of this session's, or queues it for the window. */
 	deliver(delivery: Delivery, nowMs: number, effects: Effect[]): void {
 		if (this.queued === 0 && this.#windowOpen()) this.#start(delivery, nowMs, effects);
-		else if (this.queued < this.#options.maxQueued) this.#queue.push({ ...delivery, message: kept(delivery.message) });
-		else {
+		else if (!this.#queue.push(delivery)) {
 			effects.push({ kind: "dropped", reason: "queueFull", count: 1 });
 			if (delivery.shared) effects.push({ kind: "settleShared", log: delivery.log, seq: delivery.seq, outcome: "returned" });
 		}
@@ -284,8 +285,7 @@ export class Outbox {
 			else if (!this.#options.persistent) this.#settle(inflight, "settled", effects);
 		}
 		// What waits in no log is owed to a session that goes on: it is stored like what is in flight.
-		for (let i = this.#queueHead; i < this.#queue.length; i++) {
-			const delivery = this.#queue[i] as Delivery;
+		for (let delivery = this.#queue.shift(); delivery !== undefined; delivery = this.#queue.shift()) {
 			const { qos, log, seq, shared } = delivery;
 			if (shared) this.#settle(delivery, "returned", effects);
 			else if (this.#options.persistent) {
@@ -293,8 +293,6 @@ export class Outbox {
 				this.#inflight.set(packetId, { packetId, qos, log, seq, shared, delivery, state: "waiting", serial: 0 });
 			}
 		}
-		this.#queue = [];
-		this.#queueHead = 0;
 	}
 
 	#windowOpen(): boolean {
@@ -415,14 +413,7 @@ export class Outbox {
 	/** Room came: first what is to be sent again, then what is queued, then what is in the logs. */
 	#advance(nowMs: number, effects: Effect[]): void {
 		if (this.#toResend.length > 0) this.#resend(effects);
-		while (this.queued > 0 && this.#windowOpen()) {
-			const delivery = this.#queue[this.#queueHead++] as Delivery;
-			this.#start(delivery, nowMs, effects);
-		}
-		if (this.#queueHead > 0 && this.#queueHead * 2 >= this.#queue.length) {
-			this.#queue = this.#queue.slice(this.#queueHead);
-			this.#queueHead = 0;
-		}
+		while (this.queued > 0 && this.#windowOpen()) this.#start(this.#queue.shift() as Delivery, nowMs, effects);
 		this.#pump(effects);
 		if (this.#wasFull && this.queued === 0 && this.#worthFilling()) {
 			this.#wasFull = false;
