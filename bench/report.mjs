@@ -29,7 +29,12 @@ const FIGURES = [
 		value: ({ rssBytes }) => rssBytes / MEGABYTE,
 	},
 	{ title: "Packets per frame received", kinds: ["flow"], better: "neither", value: ({ packetsPerFrame }) => packetsPerFrame },
-	{ title: "Broker busy, % of a core", kinds: ["flow"], better: "neither", value: (result) => share(result.brokerCpuSeconds, result) },
+	{
+		title: "Broker busy, % of a core",
+		kinds: ["flow", "connect"],
+		better: "neither",
+		value: (result) => share(result.brokerCpuSeconds, result),
+	},
 	{
 		title: "Generator busy, % of a core",
 		kinds: ["flow"],
@@ -116,7 +121,8 @@ function medianOf(runs, scenario, subject, figure) {
 /** How many times better we are. @param {number | undefined} theirs @param {number | undefined} ours @param {Figure["better"]} better */
 function times(theirs, ours, better) {
 	if (theirs === undefined || ours === undefined || theirs <= 0 || ours <= 0) return "–";
-	return `${(better === "less" ? theirs / ours : ours / theirs).toFixed(1)} ×`;
+	const ratio = better === "less" ? theirs / ours : ours / theirs;
+	return `${ratio.toFixed(ratio < 1 ? 2 : 1)} ×`;
 }
 
 /** @param {number | undefined} value */

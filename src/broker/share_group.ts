@@ -97,26 +97,26 @@ export class ShareGroup implements TurnTask {
 	pump(): void {
 		if (!this.stored) return;
 		this.#pumpAgain = true;
-		if (this.#pumping) return;
-		this.#pumping = true;
-		this.#pumpAll()
-			.catch((error) => this.#context.failed("reading a share group", error))
-			.finally(() => {
-				this.#pumping = false;
-			});
+		if (!this.#pumping) this.#pumpAll().catch((error) => this.#context.failed("reading a share group", error));
 	}
 
 	async #pumpAll(): Promise<void> {
-		while (this.#pumpAgain && this.stored) {
-			this.#pumpAgain = false;
-			const limit = Math.min(
-				TAKE_LIMIT,
-				this.#members.reduce((sum, member) => sum + member.receiver.room, 0),
-			);
-			if (limit === 0) return;
-			const entries = await this.#context.store.takeShared(this.name, limit);
-			for (const entry of entries) this.#deliver(entry);
-			if (entries.length === limit) this.#pumpAgain = true;
+		this.#pumping = true;
+		try {
+			while (this.#pumpAgain && this.stored) {
+				this.#pumpAgain = false;
+				const limit = Math.min(
+					TAKE_LIMIT,
+					this.#members.reduce((sum, member) => sum + member.receiver.room, 0),
+				);
+				if (limit === 0) return;
+				const entries = await this.#context.store.takeShared(this.name, limit);
+				for (const entry of entries) this.#deliver(entry);
+				if (entries.length === limit) this.#pumpAgain = true;
+			}
+		} finally {
+			// Here, not when the promise settles: whoever pumps in between would believe that this still goes on.
+			this.#pumping = false;
 		}
 	}
 

@@ -226,7 +226,8 @@ export class Channel {
 	}
 
 	#connecting(packet: ConnectPacket): void {
-		this.#connect = packet;
+		// Nobody asks for the user properties, and a packet of 1 MB makes 20 MB of them: the connection must not keep them (P10).
+		this.#connect = { ...packet, properties: { ...packet.properties, userProperties: [] } };
 		this.#version = packet.protocolVersion;
 		this.#clientId = packet.clientId;
 		const problem = connectProblem(packet, this.#limits);

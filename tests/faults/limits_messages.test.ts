@@ -122,6 +122,27 @@ describe("limit MAX_INFLIGHT (fault 27)", () => {
 		}
 	}
 
+	test("ids go round from 65,535 to 1 and pass over the one that is still in use [v3 MQTT-2.3.1-4]", async () => {
+		const topic = freshId("topic");
+		const client = await RawClient.connect(broker, { version: 4 });
+		await client.subscribe(topic, { qos: 1 });
+		await broker.shoal.publish(topic, "held", { qos: 1 });
+		const { messageId: held } = await client.expect("publish", { payload: "held" });
+		const seen = new Set<number>();
+		for (let count = 0; count < 65_600; count += 2) {
+			for (const payload of ["a", "b"]) await broker.shoal.publish(topic, payload, { qos: 1 });
+			const acknowledgements = [];
+			for (const payload of ["a", "b"]) {
+				const { messageId } = await client.expect("publish", { payload });
+				assert.ok(messageId !== held && messageId > 0);
+				seen.add(messageId);
+				acknowledgements.push({ cmd: "puback", messageId });
+			}
+			client.sendTogether(...acknowledgements);
+		}
+		assert.equal(seen.size, 65_534, "all but 0 and the one in use");
+	});
+
 	test("MQTT 5: a smaller Receive Maximum of the client binds more", async () => {
 		const topic = freshId("topic");
 		const client = await RawClient.connect(broker, { properties: { receiveMaximum: 1 } });

@@ -50,7 +50,7 @@ const FAULTS: readonly Fault[] = [
 	},
 	{
 		item: 2,
-		title: "a SUBSCRIBE that is cut is malformed",
+		title: "a SUBSCRIBE that is cut is malformed, one without any filter is a protocol error",
 		attacks: [
 			{ what: "behind the topic", code: 0x81, bytes: (empty) => packet(0x82, u16(1), empty, field("t")) },
 			{ what: "behind the second topic", code: 0x81, bytes: (empty) => packet(0x82, u16(1), empty, field("t"), [0], field("u")) },
@@ -58,6 +58,8 @@ const FAULTS: readonly Fault[] = [
 			{ what: "inside the topic's length", code: 0x81, bytes: (empty) => packet(0x82, u16(1), empty, [0]) },
 			{ what: "inside the packet id", code: 0x81, bytes: () => packet(0x82, [0]) },
 			{ what: "before the properties", code: 0x81, versions: MODERN, bytes: () => packet(0x82, u16(1)) },
+			{ what: "behind the packet id", code: 0x82, bytes: (empty) => packet(0x82, u16(1), empty) },
+			{ what: "UNSUBSCRIBE behind the packet id", code: 0x82, bytes: (empty) => packet(0xa2, u16(1), empty) },
 			{ what: "UNSUBSCRIBE inside the topic", code: 0x81, bytes: (empty) => packet(0xa2, u16(1), empty, [0, 5, 0x61]) },
 		],
 	},

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import process from "node:process";
 import { describe, test } from "node:test";
-import { field, packet, u16 } from "../mqtt/wire.ts";
+import { field, packet, u16, vbi } from "../mqtt/wire.ts";
 import { assertServes } from "../support/canary.ts";
 import { freshId, RawClient } from "../support/raw_client.ts";
 import { startBroker } from "../support/test_broker.ts";
@@ -77,5 +77,25 @@ describe("memory", () => {
 		while (stored < 100) stored = Number((await watcher.expect("publish")).payload);
 		assert.equal(stored, 100);
 		await assertServes(broker);
+	});
+
+	test("fault 28: the user properties of a CONNECT are not kept with the connection", async (t) => {
+		const broker = await startBroker(t);
+		// The most that fit into a packet: 200,000 pairs of empty strings.
+		const pairs = Buffer.alloc(1_000_000);
+		for (let at = 0; at < pairs.length; at += 5) pairs[at] = 0x26;
+		const connect = Buffer.from(packet(0x10, field("MQTT"), [5, 2], u16(0), vbi(pairs.length), pairs, field("")));
+		const before = process.memoryUsage().rss;
+		const clients: RawClient[] = [];
+		for (let count = 0; count < 40; count++) {
+			const client = await RawClient.open(broker);
+			client.sendBytes(connect);
+			await client.expect("connack", { reasonCode: 0 });
+			clients.push(client);
+		}
+		const more = process.memoryUsage().rss - before;
+		// Kept, they would be 600 MB and more; one that is being read is 20 MB until it is collected.
+		assert.ok(more < 6 * ALLOWED_BYTES, `${more} bytes more`);
+		for (const client of clients) await client.expectNothing();
 	});
 });

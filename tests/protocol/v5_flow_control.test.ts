@@ -4,7 +4,18 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { type AnyPacket, RawClient } from "../support/raw_client.ts";
 import { suiteBroker } from "../support/suite_broker.ts";
-import { acknowledge, breakOff, durable, freshTopic, numbers, publishMany, SESSION_KINDS, take, takeMany, text } from "../support/traffic.ts";
+import {
+	acknowledge,
+	breakOff,
+	durable,
+	freshTopic,
+	numbers,
+	publishMany,
+	SESSION_KINDS,
+	take,
+	takeMany,
+	text,
+} from "../support/traffic.ts";
 
 const SERVER_MAXIMUM = 1_000;
 
@@ -146,7 +157,13 @@ describe("flow control in MQTT 5.0", () => {
 				const publisher = await RawClient.connect(broker);
 				// PUBLISH: two bytes of header and length (three from 128 on), the topic, the packet id, the property length.
 				const overhead = 3 + 2 + Buffer.byteLength(`${topic}/0`) + (qos > 0 ? 2 : 0) + 1;
-				const payloads = ["small 1", "x".repeat(maximumPacketSize - overhead + 1), "y".repeat(100_000), "z".repeat(maximumPacketSize - overhead), "small 2"];
+				const payloads = [
+					"small 1",
+					"x".repeat(maximumPacketSize - overhead + 1),
+					"y".repeat(100_000),
+					"z".repeat(maximumPacketSize - overhead),
+					"small 2",
+				];
 				for (const [index, payload] of payloads.entries()) {
 					publisher.publish(`${topic}/${index}`, payload, { qos, messageId: index + 1, retain: true });
 					if (qos > 0) await publisher.expect(qos === 1 ? "puback" : "pubrec", { reasonCode: 0 });

@@ -53,7 +53,9 @@ describe("message order in MQTT 5.0", () => {
 			}
 			await publishing;
 			for (const remainder of [0, 1, 2]) {
-				const own = received.filter((publication) => publication.topic.endsWith(`/${remainder}`)).map((publication) => Number(text(publication)));
+				const own = received
+					.filter((publication) => publication.topic.endsWith(`/${remainder}`))
+					.map((publication) => Number(text(publication)));
 				assert.deepEqual(
 					own,
 					numbers(total)

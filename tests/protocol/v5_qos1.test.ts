@@ -132,7 +132,8 @@ describe("QoS 1 in MQTT 5.0", () => {
 
 	test("PUBACK: every listed reason code is accepted, with a reason string and user properties too [MQTT-3.4.2-1]", async () => {
 		const client = await RawClient.connect(broker);
-		for (const code of PUBACK_CODES) client.sendBytes(packet(0x40, u16(1), [code], props([0x1f, 0, 1, 0x61], [0x26, 0, 1, 0x61, 0, 1, 0x62])));
+		for (const code of PUBACK_CODES)
+			client.sendBytes(packet(0x40, u16(1), [code], props([0x1f, 0, 1, 0x61], [0x26, 0, 1, 0x61, 0, 1, 0x62])));
 		await client.expectNothing();
 	});
 });

@@ -63,12 +63,19 @@ describe("shared subscriptions in MQTT 5.0", () => {
 				const got: string[] = [];
 				for (const client of clients) {
 					const own = (await takeMany(client, 10)).map(text);
-					assert.deepEqual(own, own.toSorted((a, b) => Number(a) - Number(b)), "each member's messages are in order");
+					assert.deepEqual(
+						own,
+						own.toSorted((a, b) => Number(a) - Number(b)),
+						"each member's messages are in order",
+					);
 					assert.equal(new Set(own.map((payload) => Number(payload) % 3)).size, 1, "every third message");
 					got.push(...own);
 					await client.expectNothing();
 				}
-				assert.deepEqual(got.map(Number).toSorted((a, b) => a - b), numbers(30).map(Number));
+				assert.deepEqual(
+					got.map(Number).toSorted((a, b) => a - b),
+					numbers(30).map(Number),
+				);
 			});
 		}
 

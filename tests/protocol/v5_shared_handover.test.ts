@@ -4,7 +4,18 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { type AnyPacket, type ConnectOptions, RawClient } from "../support/raw_client.ts";
 import { suiteBroker } from "../support/suite_broker.ts";
-import { acknowledge, breakOff, durable, freshTopic, numbers, publishMany, SESSION_KINDS, take, takeMany, text } from "../support/traffic.ts";
+import {
+	acknowledge,
+	breakOff,
+	durable,
+	freshTopic,
+	numbers,
+	publishMany,
+	SESSION_KINDS,
+	take,
+	takeMany,
+	text,
+} from "../support/traffic.ts";
 
 describe("handover in share groups in MQTT 5.0", () => {
 	const broker = suiteBroker();

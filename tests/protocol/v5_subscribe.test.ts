@@ -167,7 +167,8 @@ describe("SUBSCRIBE in MQTT 5.0", () => {
 	const one = field("a");
 	const refused: readonly (readonly [what: string, bytes: Uint8Array, reasonCode: number])[] = [
 		...[0x80, 0x81, 0x83, 0x8a].map(
-			(first) => [`the first byte 0x${first.toString(16)} is malformed [MQTT-3.8.1-1]`, packet(first, u16(1), [0], one, [0]), 0x81] as const,
+			(first) =>
+				[`the first byte 0x${first.toString(16)} is malformed [MQTT-3.8.1-1]`, packet(first, u16(1), [0], one, [0]), 0x81] as const,
 		),
 		["a filter that is not UTF-8 is malformed [MQTT-3.8.3-1]", packet(0x82, u16(1), [0], field([0x61, 0xff]), [0]), 0x81],
 		["a filter with U+0000 is malformed [MQTT-4.7.3-2]", packet(0x82, u16(1), [0], field("a\0"), [0]), 0x81],

@@ -86,7 +86,8 @@ describe("UNSUBSCRIBE in MQTT 5.0", () => {
 			const topic = freshTopic();
 			const session = options();
 			const client = await RawClient.connect(broker, session);
-			for (const filter of [`${topic}/#`, `${topic}/a`, `$share/g/${topic}/+`]) await client.subscribe(filter, { qos: 2 }, { subscriptionIdentifier: filter.length });
+			for (const filter of [`${topic}/#`, `${topic}/a`, `$share/g/${topic}/+`])
+				await client.subscribe(filter, { qos: 2 }, { subscriptionIdentifier: filter.length });
 			const publisher = await RawClient.connect(broker);
 			await unsubscribe(client, [`${topic}/#`, `$share/g/${topic}/+`]);
 			for (const qos of [0, 1, 2]) {
@@ -163,7 +164,8 @@ describe("UNSUBSCRIBE in MQTT 5.0", () => {
 
 	const refused: readonly (readonly [what: string, bytes: Uint8Array, reasonCode: number])[] = [
 		...[0xa0, 0xa1, 0xa3, 0xaa].map(
-			(first) => [`the first byte 0x${first.toString(16)} is malformed [MQTT-3.10.1-1]`, packet(first, u16(1), [0], field("a")), 0x81] as const,
+			(first) =>
+				[`the first byte 0x${first.toString(16)} is malformed [MQTT-3.10.1-1]`, packet(first, u16(1), [0], field("a")), 0x81] as const,
 		),
 		["a filter that is not UTF-8 is malformed [MQTT-3.10.3-1]", packet(0xa2, u16(1), [0], field([0x61, 0xff])), 0x81],
 		["a filter with U+0000 is malformed [MQTT-4.7.3-2]", packet(0xa2, u16(1), [0], field("a\0")), 0x81],

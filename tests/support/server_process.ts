@@ -3,7 +3,6 @@
  * its log, ended with a signal or with the test. Knows nothing of MQTT.
  */
 
-import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -11,20 +10,27 @@ import { join } from "node:path";
 import process from "node:process";
 import { after, before } from "node:test";
 import { fileURLToPath } from "node:url";
+import { type Ended, Program } from "./program.ts";
 import type { Cleanup } from "./test_broker.ts";
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
-const READY_MS = 20_000;
-/** What a child needs of the environment of the test; settings of the broker that happen to be there are none of its business. */
-const INHERITED = ["PATH", "HOME", "TMPDIR", "DENO_DIR", "XDG_CACHE_HOME"];
+export type { Ended } from "./program.ts";
 
-/** How a process ended: its exit code, or the signal that killed it. */
-export interface Ended {
-	readonly code: number | null;
-	readonly signal: string | null;
-	readonly stdout: string;
-	readonly stderr: string;
-}
+const root = fileURLToPath(new URL("../..", import.meta.url));
+/** What a server needs of the environment of the test; settings of the broker that happen to be there are none of its business. */
+const INHERITED = ["PATH", "HOME", "TMPDIR", "DENO_DIR", "XDG_CACHE_HOME"];
+/** On free ports, and with nothing kept. */
+const DEFAULTS = {
+	NO_COLOR: "1",
+	HOST: "127.0.0.1",
+	PORT: "0",
+	MQTT_TCP_PORT: "0",
+	STORE: "memory",
+	LOG_FORMAT: "json",
+	SYS_INTERVAL_SECONDS: "0",
+	DRAIN_SECONDS: "0",
+};
+
+type Environment = Readonly<Record<string, string>>;
 
 /** One line of the log. */
 export interface LogLine {
@@ -35,10 +41,7 @@ export interface LogLine {
 }
 
 /** Ports for `env` of {@link startServer}. */
-export interface Ports {
-	readonly PORT: string;
-	readonly MQTT_TCP_PORT: string;
-}
+export type Ports = Readonly<Record<"PORT" | "MQTT_TCP_PORT", string>>;
 
 export interface ServerProcess {
 	readonly pid: number;
@@ -57,47 +60,33 @@ export interface ServerProcess {
 	kill(signal: "SIGTERM" | "SIGINT" | "SIGKILL"): Promise<Ended>;
 }
 
-/** Starts a server and waits until it is ready. It is on free ports, lets everybody in and keeps nothing, unless `env` says otherwise. */
-export async function startServer(t: Cleanup, env: Readonly<Record<string, string>> = {}): Promise<ServerProcess> {
-	const { pid, log, ended, send } = spawnServer(t, [], env);
-	await new Promise<void>((resolve, reject) => {
-		const fail = (why: string) => {
-			send("SIGKILL");
-			void ended.then(({ stderr }) => reject(new Error(`the server ${why}:\n${stderr}`)));
-		};
-		const timer = setTimeout(() => fail(`was not ready after ${READY_MS} ms`), READY_MS);
-		const stop = () => clearTimeout(timer);
-		log.onLine = ({ message }) => {
-			if (message !== "Shoal is ready") return;
-			stop();
-			resolve();
-		};
-		void ended.then(({ code, signal }) => {
-			stop();
-			fail(`ended with ${signal ?? code} before it was ready`);
-		});
-	});
-	const portOf = (transport: string): number =>
-		Number(log.lines.find((line) => line.message === "Listening" && line.transport === transport)?.port ?? 0);
+/** Starts a server and waits until it is ready. It is on free ports, knows no users and keeps nothing, unless `env` says otherwise. */
+export async function startServer(t: Cleanup, env: Environment = {}): Promise<ServerProcess> {
+	const program = startProgram(t, [], env);
+	await program.until("server that is ready", () => linesOf(program).find(({ message }) => message === "Shoal is ready"));
+	const listening = linesOf(program).filter(({ message }) => message === "Listening");
+	const portOf = (transport: string): number => Number(listening.find((line) => line.transport === transport)?.port ?? 0);
 	return {
-		pid,
+		pid: program.pid,
 		wsPort: portOf("ws"),
 		wssPort: portOf("wss"),
 		tcpPort: portOf("tcp"),
 		tlsPort: portOf("tls"),
 		wsUrl: `ws://127.0.0.1:${portOf("ws")}/mqtt`,
 		tcpUrl: `mqtt://127.0.0.1:${portOf("tcp")}`,
-		log: log.lines,
-		ended,
-		kill: (signal) => {
-			send(signal);
-			return ended;
+		get log() {
+			return linesOf(program);
 		},
+		ended: program.ended,
+		kill: (signal) => program.kill(signal),
 	};
 }
 
-/** Starts a server with the suite in whose body this is called; `env` is asked at that time. What it answers can be used from the first test on. */
-export function suiteServer(env: (t: Cleanup) => Readonly<Record<string, string>> = () => ({})): () => ServerProcess {
+/**
+ * Starts a server with the suite in whose body this is called; `env` is asked for its environment at that time. What it
+ * answers can be called from the first test on.
+ */
+export function suiteServer(env: (t: Cleanup) => Environment = () => ({})): () => ServerProcess {
 	const endings: (() => void | Promise<void>)[] = [];
 	const t: Cleanup = { after: (ending) => void endings.unshift(ending) };
 	let server: ServerProcess | undefined;
@@ -114,8 +103,8 @@ export function suiteServer(env: (t: Cleanup) => Readonly<Record<string, string>
 }
 
 /** Runs a server that is expected to end by itself. Settings are as in {@link startServer}. */
-export function runServer(t: Cleanup, args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Ended> {
-	return spawnServer(t, args, env).ended;
+export function runServer(t: Cleanup, args: readonly string[], env: Environment = {}): Promise<Ended> {
+	return startProgram(t, args, env).ended;
 }
 
 /** A new empty folder that goes with the test. */
@@ -145,61 +134,14 @@ async function reservePort(): Promise<number> {
 	}
 }
 
-/** Collects the lines of a log as they come. */
-class Log {
-	readonly lines: LogLine[] = [];
-	onLine: (line: LogLine) => void = () => {};
-	#rest = "";
-
-	take(text: string): void {
-		const parts = (this.#rest + text).split("\n");
-		this.#rest = parts.pop() as string;
-		for (const part of parts) {
-			// What a runtime says itself is no log line.
-			if (!part.startsWith("{")) continue;
-			const line = JSON.parse(part) as LogLine;
-			this.lines.push(line);
-			this.onLine(line);
-		}
-	}
-}
-
-function spawnServer(t: Cleanup, args: readonly string[], env: Readonly<Record<string, string>>) {
+function startProgram(t: Cleanup, args: readonly string[], env: Environment): Program {
 	const run = "Deno" in globalThis ? ["run", "-A"] : [];
 	const inherited = Object.fromEntries(INHERITED.map((name) => [name, process.env[name]]).filter(([, value]) => value !== undefined));
-	const child: ChildProcess = spawn(process.execPath, [...run, "server.ts", ...args], {
-		cwd: root,
-		env: {
-			...inherited,
-			...{ NO_COLOR: "1", HOST: "127.0.0.1", PORT: "0", MQTT_TCP_PORT: "0", STORE: "memory", LOG_FORMAT: "json" },
-			...{ SYS_INTERVAL_SECONDS: "0", DRAIN_SECONDS: "0", ...env },
-		},
-		stdio: ["ignore", "pipe", "pipe"],
-	});
-	const log = new Log();
-	let stdout = "";
-	let stderr = "";
-	child.stdout?.setEncoding("utf8").on("data", (text: string) => {
-		stdout += text;
-	});
-	child.stderr?.setEncoding("utf8").on("data", (text: string) => {
-		stderr += text;
-		log.take(text);
-	});
-	const ended = new Promise<Ended>((resolve, reject) => {
-		child.once("error", reject);
-		child.once("close", (code, signal) => resolve({ code, signal, stdout, stderr }));
-	});
-	const pid = child.pid as number;
-	let running = true;
-	child.once("exit", () => {
-		running = false;
-	});
-	// Not by child.kill: Deno then reports that signal as the end of a process that handled it and exited.
-	const send = (signal: NodeJS.Signals) => running && process.kill(pid, signal);
-	t.after(async () => {
-		send("SIGKILL");
-		await ended;
-	});
-	return { pid, log, ended, send };
+	return Program.start(t, process.execPath, [...run, "server.ts", ...args], { cwd: root, env: { ...inherited, ...DEFAULTS, ...env } });
+}
+
+/** The whole lines of its log. What a runtime says by itself is none. */
+function linesOf(program: Program): LogLine[] {
+	const lines = program.stderr.split("\n").slice(0, -1);
+	return lines.filter((line) => line.startsWith("{")).map((line) => JSON.parse(line) as LogLine);
 }

@@ -64,7 +64,12 @@ export async function takeMany(client: RawClient, count: number): Promise<AnyPac
 }
 
 /** Publishes payloads `0`, `1`, … in one go and completes all flows. At most as many as the broker's Receive Maximum. */
-export async function publishMany(client: RawClient, topic: (index: number) => string, count: number, fields: AnyPacket = {}): Promise<void> {
+export async function publishMany(
+	client: RawClient,
+	topic: (index: number) => string,
+	count: number,
+	fields: AnyPacket = {},
+): Promise<void> {
 	const qos = fields.qos ?? 0;
 	for (let index = 0; index < count; index++) client.publish(topic(index), `${index}`, { ...fields, qos, messageId: index + 1 });
 	if (qos === 1) for (let index = 0; index < count; index++) await client.expect("puback", { messageId: index + 1 });

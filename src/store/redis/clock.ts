@@ -1,0 +1,32 @@
+/**
+ * The server's clock as this process knows it. Deadlines are set by the server itself, so that no replica's clock matters;
+ * this is for the ids of messages only, which need not be exact but must grow.
+ */
+
+import type { Connection } from "./connection.ts";
+
+export class ServerClock {
+	readonly #connection: Connection;
+	/** Server's µs since 1970 minus µs of this process. */
+	#offset = 0;
+	#lastId = 0;
+
+	constructor(connection: Connection) {
+		this.#connection = connection;
+	}
+
+	/** Asks the server for its time; answers it in µs since 1970. */
+	async synchronise(): Promise<number> {
+		const before = performance.now();
+		const [seconds, micros] = (await this.#connection.send("TIME", [])) as [Buffer, Buffer];
+		const time = Number(seconds) * 1e6 + Number(micros);
+		this.#offset = time - ((before + performance.now()) / 2) * 1000;
+		return time;
+	}
+
+	/** An id for a message: µs since 1970 by the server's clock, greater than every one given before. */
+	nextId(): number {
+		this.#lastId = Math.max(this.#lastId + 1, Math.floor(performance.now() * 1000 + this.#offset));
+		return this.#lastId;
+	}
+}

@@ -1,0 +1,39 @@
+/** What the parts of the Redis store share. Knows none of the parts. */
+
+import { randomBytes } from "node:crypto";
+import type { StoreLimits } from "../store.ts";
+import type { Calls } from "./calls.ts";
+import type { ServerClock } from "./clock.ts";
+import type { Connection } from "./connection.ts";
+import type { Keys } from "./keys.ts";
+
+export interface Context {
+	readonly connection: Connection;
+	readonly keys: Keys;
+	readonly calls: Calls;
+	readonly clock: ServerClock;
+	readonly names: Names;
+	readonly limits: StoreLimits;
+	readonly replicaId: string;
+	/** How scripts are told a time that a caller named. */
+	time(nowMs: number): number;
+	/** Something failed that no caller waits for. */
+	onError(error: Error): void;
+}
+
+/** Names that nobody gives twice: epochs and joins. */
+export class Names {
+	// Eight characters for this start of this process; a counter alone would begin again.
+	readonly #nonce = randomBytes(6).toString("base64url");
+	#count = 0;
+
+	/** They sort by age, as far as one process is concerned. */
+	next(): string {
+		return `${(++this.#count).toString(36).padStart(7, "0")}${this.#nonce}`;
+	}
+}
+
+/** Waits for all of them, even when one fails: what follows must not overtake what is still under way. */
+export async function settled(promises: readonly Promise<unknown>[]): Promise<void> {
+	for (const result of await Promise.allSettled(promises)) if (result.status === "rejected") throw result.reason;
+}

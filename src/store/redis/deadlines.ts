@@ -1,0 +1,124 @@
+/**
+ * Deadlines that any replica can keep, because the one that set them may be gone: wills and the expiry of sessions. A deadline
+ * is a hint to look at a session, which itself says what is due; so hints may be early, late or for nothing, but never missing.
+ */
+
+import { type Due, type DueWill } from "../store.ts";
+import type { Context } from "./context.ts";
+import { decodeGone, decodeTicket, decodeWill, encodeTicket, type Gone } from "./records.ts";
+import { scripts } from "./scripts.ts";
+
+/** How long others leave what a replica has taken up. */
+const CLAIM_MS = 10_000;
+/** Until a hint is looked at again that came before what it is about. */
+const RECHECK_MS = 5000;
+
+/** What has to be given up for a client. */
+type Clean = (clientId: string, gone: readonly Gone[], endedSubscriptions: number) => Promise<void>;
+
+export class Deadlines {
+	readonly #context: Context;
+
+	constructor(context: Context) {
+		this.#context = context;
+	}
+
+	/** Says when somebody has to look: after so many ms, `undefined` for never. */
+	async announce(ticket: string, nowMs: number, willMs: number | undefined, expiryMs: number | undefined): Promise<void> {
+		const { connection, keys, time } = this.#context;
+		await connection.run(scripts.timeHint, [keys.wills, keys.expiries], [ticket, time(nowMs), willMs ?? "", expiryMs ?? ""]);
+	}
+
+	forgetWill(ticket: string): Promise<void> {
+		const { keys } = this.#context;
+		return this.#forget(keys.wills, keys.willClaims, ticket);
+	}
+
+	forgetExpiry(ticket: string): Promise<void> {
+		const { keys } = this.#context;
+		return this.#forget(keys.expiries, keys.expiryClaims, ticket);
+	}
+
+	async #forget(deadlines: string, claims: string, ticket: string): Promise<void> {
+		const { connection } = this.#context;
+		await Promise.all([connection.send("ZREM", [deadlines, ticket]), connection.send("HDEL", [claims, ticket])]);
+	}
+
+	/** It is not due before that time. */
+	async #postpone(deadlines: string, claims: string, ticket: string, dueMs: number): Promise<void> {
+		const { connection } = this.#context;
+		await Promise.all([connection.send("ZADD", [deadlines, "XX", dueMs, ticket]), connection.send("HDEL", [claims, ticket])]);
+	}
+
+	/** Wills to publish, and sessions that have ended with this call; `clean` gives up what those leave. */
+	async due(nowMs: number, limit: number, clean: Clean): Promise<Due> {
+		const { keys } = this.#context;
+		const [wills, expiries] = await Promise.all([
+			this.#claim(keys.wills, keys.willClaims, nowMs, limit),
+			this.#claim(keys.expiries, keys.expiryClaims, nowMs, limit),
+		]);
+		const ended = await Promise.all(expiries.tickets.map((ticket) => this.#expire(ticket, nowMs, clean)));
+		const found = await Promise.all(wills.tickets.map((ticket) => this.#will(ticket, wills.nowMs, nowMs)));
+		return { wills: found.filter((will) => will !== undefined), expiredSessions: ended.filter((clientId) => clientId !== undefined) };
+	}
+
+	async #claim(deadlines: string, claims: string, nowMs: number, limit: number): Promise<{ nowMs: number; tickets: Buffer[] }> {
+		const { connection, replicaId, time } = this.#context;
+		const reply = await connection.run(scripts.timeClaim, [deadlines, claims], [replicaId, time(nowMs), CLAIM_MS, limit]);
+		const [serverMs, ...tickets] = reply as Buffer[];
+		return { nowMs: Number(serverMs?.toString("latin1")), tickets };
+	}
+
+	/** @param nowMs The caller's time, from which the message's own expiry runs. */
+	async #will(bytes: Buffer, serverMs: number, nowMs: number): Promise<DueWill | undefined> {
+		const { connection, keys } = this.#context;
+		const { epoch, clientId } = decodeTicket(bytes);
+		const id = encodeTicket({ epoch, clientId });
+		const record = (await connection.send("HGET", [keys.session(clientId).wills, epoch])) as Buffer | null;
+		if (record === null) {
+			await this.forgetWill(id);
+			return undefined;
+		}
+		const { dueMs, expirySeconds, message } = decodeWill(record);
+		if (dueMs === 0 || dueMs > serverMs) {
+			// While its connection seems to live, the close that announced it may still come.
+			await this.#postpone(keys.wills, keys.willClaims, id, dueMs === 0 ? serverMs + RECHECK_MS : dueMs);
+			return undefined;
+		}
+		return { id, clientId, message: expirySeconds === undefined ? message : { ...message, expiresAtMs: nowMs + expirySeconds * 1000 } };
+	}
+
+	async #expire(bytes: Buffer, nowMs: number, clean: Clean): Promise<string | undefined> {
+		const { connection, keys, time } = this.#context;
+		const { epoch, clientId } = decodeTicket(bytes);
+		const ticket = encodeTicket({ epoch, clientId });
+		const { meta, subscriptions, reserved, wills, bound, gone, kept } = keys.session(clientId);
+		const reply = await connection.run(
+			scripts.sessionEnd,
+			[meta, subscriptions, reserved, wills, bound, gone, kept],
+			[epoch, time(nowMs), "keep", "expired"],
+		);
+		const [outcome, ended, left] = reply as [number, number, Buffer[]];
+		if (outcome < 0) {
+			await this.#postpone(keys.expiries, keys.expiryClaims, ticket, -outcome);
+			return undefined;
+		}
+		if (left.length > 0 || ended > 0) await clean(clientId, left.map(decodeGone), ended);
+		await this.forgetExpiry(ticket);
+		return outcome === 1 ? clientId : undefined;
+	}
+
+	/** Whether a will is still to be published. */
+	async hasWill(id: string): Promise<boolean> {
+		const { connection, keys } = this.#context;
+		const { epoch, clientId } = decodeTicket(Buffer.from(id));
+		return Number(await connection.send("HEXISTS", [keys.session(clientId).wills, epoch])) === 1;
+	}
+
+	/** A will was published. */
+	async settleWill(id: string): Promise<void> {
+		const { connection, keys } = this.#context;
+		const { epoch, clientId } = decodeTicket(Buffer.from(id));
+		await Promise.all([connection.send("HDEL", [keys.session(clientId).wills, epoch]), this.forgetWill(id)]);
+	}
+}
