@@ -77,6 +77,13 @@ export interface ListeningPort {
 export function createBroker(partial: Partial<Config> = {}, parts: ShoalParts = {}): Shoal {
 	const config = createConfig(partial);
 	const logger = log("shoal");
+	const adapter = createRuntimeAdapter({
+		maxPacketSize: config.maxPacketSize,
+		maxBufferedBytes: config.maxBufferedBytes,
+		pingSeconds: config.wsPingSeconds,
+		compression: config.wsCompression,
+		requireSubprotocol: config.wsRequireSubprotocol,
+	});
 	const broker = new Broker({
 		store: createEmbeddedStore({
 			path: config.store === "memory" ? ":memory:" : join(config.dataDir, "shoal.sqlite"),
@@ -94,14 +101,8 @@ export function createBroker(partial: Partial<Config> = {}, parts: ShoalParts = 
 		pingSeconds: config.wsPingSeconds,
 		stallTimeoutSeconds: config.stallTimeoutSeconds,
 		framePerPacket: config.mqttPiggyback === "single",
+		copyPayloadsUpTo: adapter.copyUpTo,
 		sysIntervalSeconds: config.sysIntervalSeconds,
-	});
-	const adapter = createRuntimeAdapter({
-		maxPacketSize: config.maxPacketSize,
-		maxBufferedBytes: config.maxBufferedBytes,
-		pingSeconds: config.wsPingSeconds,
-		compression: config.wsCompression,
-		requireSubprotocol: config.wsRequireSubprotocol,
 	});
 	const app = createApp({
 		path: config.wsPath,

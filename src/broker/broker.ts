@@ -41,6 +41,8 @@ export interface BrokerOptions {
 	readonly pingSeconds: number;
 	readonly stallTimeoutSeconds: number;
 	readonly framePerPacket: boolean;
+	/** See `DecoderOptions`. */
+	readonly copyPayloadsUpTo: number;
 	readonly sysIntervalSeconds: number;
 	readonly clock?: Clock;
 }
@@ -62,7 +64,7 @@ export class Broker {
 	readonly #clock: Clock;
 	readonly #log: Logger = log("broker");
 	readonly #connections = new Set<Connection>();
-	readonly #turn = new Turn();
+	readonly #turn: Turn;
 	readonly #wheel: TimerWheel;
 	readonly #checkpoints: Checkpoints;
 	readonly #routing: Routing;
@@ -78,12 +80,13 @@ export class Broker {
 		const { metrics } = this;
 		this.#options = options;
 		this.#clock = clock;
+		this.#turn = new Turn(clock);
 		this.#wheel = new TimerWheel(clock);
 		this.#checkpoints = new Checkpoints(this.#turn);
 		this.#routing = new Routing({
 			store,
 			metrics,
-			clock,
+			clock: this.#turn,
 			turn: this.#turn,
 			log: log("routing"),
 			maxHeldMessages: options.maxHeldMessages,
@@ -108,7 +111,7 @@ export class Broker {
 			authenticator,
 			authorizer,
 			metrics,
-			clock,
+			clock: this.#turn,
 			log: log("connection"),
 			turn: this.#turn,
 			wheel: this.#wheel,
@@ -119,6 +122,7 @@ export class Broker {
 			pingSeconds: options.pingSeconds,
 			stallTimeoutSeconds: options.stallTimeoutSeconds,
 			framePerPacket: options.framePerPacket,
+			copyPayloadsUpTo: options.copyPayloadsUpTo,
 			closeGraceMs: () => (this.#state === "running" ? 0 : RESTART_GRACE_MS),
 			closed: (connection) => this.#closed(connection),
 		};

@@ -39,7 +39,7 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 	readonly #authentication: Authentication;
 	readonly #link: SessionLink;
 	readonly #publishing: Publishing;
-	#inputs: Input[] = [];
+	readonly #inputs: Input[] = [];
 	#handling = false;
 	#closed = false;
 	/** Whether a CONNACK has said yes. */
@@ -52,7 +52,11 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 	constructor(context: ConnectionContext, socket: Socket) {
 		this.#context = context;
 		this.#socket = socket;
-		this.#decoder = new PacketDecoder({ maxPacketSize: context.limits.maxPacketSize, topics: context.topics });
+		this.#decoder = new PacketDecoder({
+			maxPacketSize: context.limits.maxPacketSize,
+			topics: context.topics,
+			copyPayloadsUpTo: context.copyPayloadsUpTo,
+		});
 		this.#channel = new Channel(context.limits);
 		this.#outbound = new Outbound(socket, context.turn, context.framePerPacket, () => this.#congested());
 		this.#writer = new PacketWriter(this.#outbound, context.metrics, context.maxBufferedBytes);
@@ -184,7 +188,7 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 		this.#perform(this.#channel.handle(input, nowMs));
 		if (this.#inputs.length > 0) {
 			for (let i = 0; i < this.#inputs.length; i++) this.#perform(this.#channel.handle(this.#inputs[i] as Input, nowMs));
-			this.#inputs = [];
+			this.#inputs.length = 0;
 		}
 		this.#handling = false;
 	}

@@ -38,6 +38,8 @@ export interface ConnectionContext {
 	readonly stallTimeoutSeconds: number;
 	/** One packet per WebSocket frame. */
 	readonly framePerPacket: boolean;
+	/** See `DecoderOptions`. */
+	readonly copyPayloadsUpTo: number;
 	/** Added to the deadlines of sessions that the broker's own end closes, in ms. */
 	readonly closeGraceMs: () => number;
 	/** The connection is gone. */

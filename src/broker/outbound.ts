@@ -90,10 +90,10 @@ export class Outbound implements TurnTask {
 		return this.#buffer as Uint8Array;
 	}
 
-	/** Appends an encoded packet: the first `size` bytes of `source`. */
-	append(source: Uint8Array, size: number): void {
-		const start = this.reserve(size);
-		(this.#buffer as Uint8Array).set(source.length === size ? source : source.subarray(0, size), start);
+	/** Appends an encoded packet. */
+	append(packet: Uint8Array): void {
+		const start = this.reserve(packet.length);
+		(this.#buffer as Uint8Array).set(packet, start);
 	}
 
 	endTurn(): void {

@@ -61,7 +61,7 @@ export class PacketWriter {
 			const bytes = encodePacket(packet, this.#version, this.#maximumPacketSize);
 			size = bytes.length;
 			if (size > this.#maximumPacketSize) return false;
-			outbound.append(bytes, size);
+			outbound.append(bytes);
 		}
 		this.#count(type, size);
 		return true;
@@ -82,32 +82,32 @@ export class PacketWriter {
 	sendQos0(publication: Publication, retain: boolean, subscriptionIds: readonly number[]): void {
 		const outbound = this.#outbound;
 		const version = this.#version;
-		if (subscriptionIds.length > 0 || this.#aliases !== undefined) {
+		if (publication.single || subscriptionIds.length > 0 || this.#aliases !== undefined) {
 			const { message, expirySeconds } = publication;
-			if (outbound.congested && outbound.pending + message.payload.length > this.#maxBufferedBytes) this.#metrics.dropped.slowReader++;
-			else {
-				const fields = {
-					version,
-					qos: 0,
-					retain,
-					dup: false,
-					packetId: 0,
-					subscriptionIds,
-					topicAlias: 0,
-					omitTopic: false,
-					expirySeconds,
-				} as const;
-				this.#writePublish(message, fields);
+			if (outbound.congested && outbound.pending + message.payload.length > this.#maxBufferedBytes) {
+				this.#metrics.dropped.slowReader++;
+				return;
 			}
+			this.#writePublish(message, {
+				version,
+				qos: 0,
+				retain,
+				dup: false,
+				packetId: 0,
+				subscriptionIds,
+				topicAlias: 0,
+				omitTopic: false,
+				expirySeconds,
+			});
 			return;
 		}
-		const size = publication.encode(version, retain);
-		if (size > this.#maximumPacketSize) this.#metrics.dropped.tooLargeForClient++;
-		else if (outbound.congested && outbound.pending + size > this.#maxBufferedBytes) this.#metrics.dropped.slowReader++;
+		const packet = publication.encoded(version, retain);
+		if (packet.length > this.#maximumPacketSize) this.#metrics.dropped.tooLargeForClient++;
+		else if (outbound.congested && outbound.pending + packet.length > this.#maxBufferedBytes) this.#metrics.dropped.slowReader++;
 		else {
-			outbound.append(publication.encoded(version, retain), size);
+			outbound.append(packet);
 			this.#metrics.messagesSent[0]++;
-			this.#count(PACKET_TYPES.publish, size);
+			this.#count(PACKET_TYPES.publish, packet.length);
 		}
 	}
 

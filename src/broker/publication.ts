@@ -7,21 +7,31 @@ import { type Message, remainingExpirySeconds } from "../mqtt/message.ts";
 import type { ProtocolVersion } from "../mqtt/packet.ts";
 import { type PublishFields, publishSize, writePublish } from "../mqtt/publish_encoder.ts";
 
-const NO_IDS: readonly number[] = [];
+type Encoded = Uint8Array | undefined;
 
 export class Publication {
 	#message: Message | undefined;
 	#expirySeconds: number | undefined;
-	/** Encodings with QoS 0 by [v5][RETAIN]: bit 0 RETAIN, bit 1 MQTT 5. */
+	#single = false;
 	readonly #buffers: Uint8Array[] = [];
-	readonly #lengths: [number, number, number, number] = [0, 0, 0, 0];
+	/** Encodings with QoS 0 by form: bit 0 RETAIN, bit 1 MQTT 5. `undefined` until a receiver needs it. */
+	readonly #encoded: [Encoded, Encoded, Encoded, Encoded] = [undefined, undefined, undefined, undefined];
 
-	/** Starts with another message; what was encoded before is void. */
-	begin(message: Message, nowMs: number): this {
+	/**
+	 * Starts with another message; what was encoded before is void.
+	 * @param single There is one receiver: encoding for it alone spares a copy.
+	 */
+	begin(message: Message, nowMs: number, single = false): this {
 		this.#message = message;
+		this.#single = single;
 		this.#expirySeconds = remainingExpirySeconds(message, nowMs);
-		this.#lengths.fill(0);
+		if (!single) this.#encoded.fill(undefined);
 		return this;
+	}
+
+	/** Whether there is only one receiver. */
+	get single(): boolean {
+		return this.#single;
 	}
 
 	get message(): Message {
@@ -33,11 +43,13 @@ export class Publication {
 		return this.#expirySeconds;
 	}
 
-	/** Length of the QoS 0 packet in bytes; its bytes are then at the start of `encoded` for the same arguments. */
-	encode(version: ProtocolVersion, retain: boolean): number {
+	/** The packet with QoS 0, without aliases and identifiers. Void as soon as the next message begins. */
+	encoded(version: ProtocolVersion, retain: boolean): Uint8Array {
 		const form = (version === 5 ? 2 : 0) | (retain ? 1 : 0);
-		const known = this.#lengths[form] as number;
-		if (known > 0) return known;
+		return this.#encoded[form] ?? this.#encode(form, version, retain);
+	}
+
+	#encode(form: number, version: ProtocolVersion, retain: boolean): Uint8Array {
 		const message = this.#message as Message;
 		const fields: PublishFields = {
 			version,
@@ -45,7 +57,7 @@ export class Publication {
 			retain,
 			dup: false,
 			packetId: 0,
-			subscriptionIds: NO_IDS,
+			subscriptionIds: undefined,
 			topicAlias: 0,
 			omitTopic: false,
 			expirySeconds: this.#expirySeconds,
@@ -57,12 +69,8 @@ export class Publication {
 			this.#buffers[form] = buffer;
 		}
 		writePublish(buffer, 0, message, fields);
-		this.#lengths[form] = size;
-		return size;
-	}
-
-	/** Buffer whose start holds what `encode` made. */
-	encoded(version: ProtocolVersion, retain: boolean): Uint8Array {
-		return this.#buffers[(version === 5 ? 2 : 0) | (retain ? 1 : 0)] as Uint8Array;
+		const encoded = buffer.subarray(0, size);
+		this.#encoded[form] = encoded;
+		return encoded;
 	}
 }

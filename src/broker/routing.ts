@@ -177,9 +177,10 @@ export class Routing {
 	}
 
 	#deliverLive(message: Message, entries: readonly FilterEntry<Receiver>[], qos0Groups: boolean): void {
-		const publication = this.#publication.begin(message, this.#options.clock.nowMs());
+		const { subscribers } = entries[0] as FilterEntry<Receiver>;
+		const single = entries.length === 1 && subscribers.length === 1 && !qos0Groups;
+		const publication = this.#publication.begin(message, this.#options.clock.nowMs(), single);
 		if (entries.length === 1) {
-			const { subscribers } = entries[0] as FilterEntry<Receiver>;
 			// A receiver may leave while it is served (its buffer is full), which moves the last one into its place.
 			for (let i = subscribers.length - 1; i >= 0; i--) {
 				const subscriber = subscribers[i];

@@ -26,6 +26,13 @@ export function viewOf(bytes: Uint8Array, start: number, end: number): Uint8Arra
 	return new Uint8Array(bytes.buffer, bytes.byteOffset + start, end - start);
 }
 
+/** A copy, byte by byte: for few bytes that is the fastest way on every engine. */
+export function copyOf(bytes: Uint8Array, start: number, end: number): Uint8Array {
+	const copy = new Uint8Array(end - start);
+	for (let i = 0; i < copy.length; i++) copy[i] = bytes[start + i] as number;
+	return copy;
+}
+
 /** A cursor over the body of one packet. One per decoder, opened anew for each packet. */
 export class FieldReader {
 	/** The bytes that the packet stands in. */

@@ -277,7 +277,9 @@ export class Outbox {
 	abandon(effects: Effect[]): void {
 		for (const inflight of this.#inflight.values()) {
 			if (!inflight.shared || inflight.delivery === undefined) continue;
-			if (inflight.qos === 1 || inflight.state === "waiting") {
+			// Its checkpoint is on the way to the store, and so is its binding: it stays with a session that goes on.
+			const bound = inflight.serial < this.#serial && this.#options.persistent;
+			if (inflight.qos === 1 || (inflight.state === "waiting" && !bound)) {
 				this.#inflight.delete(inflight.packetId);
 				this.#settle(inflight, "returned", effects);
 			}

@@ -38,6 +38,8 @@ export interface RuntimeAdapter {
 	upgrade(request: Request, env: unknown, accept: Accept): Response;
 	/** Serves HTTP, and WebSockets through `upgrade`. Rejects with an Error that names the remedy when it cannot listen. */
 	serve(options: ServeOptions): Promise<Listener>;
+	/** Bytes up to which a part of a received chunk is copied faster than viewed, on this engine; -1 for none. */
+	readonly copyUpTo: number;
 	/** For a foreign `Bun.serve`: its `websocket`. `undefined` on Deno, which needs none. */
 	readonly websocket: unknown;
 }

@@ -71,6 +71,8 @@ export function createBunAdapter(options: WebSocketOptions): RuntimeAdapter {
 	};
 	return {
 		websocket,
+		// A view makes the chunk's ArrayBuffer first, which takes JavaScriptCore 0.15 µs; copying 256 bytes takes less.
+		copyUpTo: 256,
 		upgrade: (request, env, accept) => upgrade(request, serverOf(env), accept, options),
 		serve: (serveOptions) => serve(serveOptions, websocket),
 	};

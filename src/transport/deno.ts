@@ -31,6 +31,8 @@ export function createDenoAdapter(options: WebSocketOptions): RuntimeAdapter {
 	if (options.compression) throw new Error("Cannot compress WebSocket messages on Deno: switch compression off, or run on Bun");
 	return {
 		websocket: undefined,
+		// V8 takes 0.02 µs for a view, and 0.3 µs to allocate.
+		copyUpTo: -1,
 		upgrade: (request, env, accept) => upgrade(request, env, accept, options),
 		serve: serveHttp,
 	};

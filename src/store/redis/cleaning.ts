@@ -45,7 +45,9 @@ export class Cleaning {
 	/** Gives up places in logs, and forgets what was to be given up. */
 	async clean(clientId: string, gone: readonly Gone[], endedSubscriptions: number): Promise<void> {
 		const { connection, keys } = this.#context;
-		const cleaned = gone.map(({ kind, name, log }) => (kind === "member" ? this.#logs.leave(log, name) : this.#shared.dropBound(log, name)));
+		const cleaned = gone.map(({ kind, name, log }) =>
+			kind === "member" ? this.#logs.leave(log, name) : this.#shared.dropBound(log, name),
+		);
 		if (endedSubscriptions > 0) cleaned.push(this.count(-endedSubscriptions));
 		await settled(cleaned);
 		if (gone.length > 0) await connection.send("SREM", [keys.session(clientId).gone, ...gone.map(({ text }) => text)]);
@@ -78,7 +80,11 @@ export class Cleaning {
 		if (expirySeconds > 0) {
 			sent.push(connection.run(scripts.sessionClose, [meta, wills], [epoch, time(nowMs), expirySeconds, expiryMs, will]));
 		} else {
-			ended = connection.run(scripts.sessionEnd, [meta, subscriptions, reserved, wills, bound, gone, kept], [epoch, time(nowMs), will, "connected"]);
+			ended = connection.run(
+				scripts.sessionEnd,
+				[meta, subscriptions, reserved, wills, bound, gone, kept],
+				[epoch, time(nowMs), will, "connected"],
+			);
 			sent.push(ended);
 		}
 		try {

@@ -118,18 +118,20 @@ export class Connection {
 			stream.cork();
 		}
 		this.#underWay++;
-		return redis.sendCommand(new Command(name, args as Argument[], { replyEncoding: null })).then(
-			(reply) => {
+		const command = new Command(name, args as Argument[], { replyEncoding: null });
+		redis.sendCommand(command);
+		return command.promise.then(
+			(reply: unknown) => {
 				this.#underWay--;
 				this.#answered++;
 				return reply;
 			},
-			(error) => {
+			(error: Error) => {
 				this.#underWay--;
 				this.#answered++;
 				throw this.#translate(label, error);
 			},
-		) as Promise<unknown>;
+		);
 	}
 
 	#connect(): void {
@@ -178,7 +180,8 @@ export class Connection {
 	#translate(label: string, error: Error): StoreError {
 		const { message } = error;
 		const options = { cause: error };
-		if (message.startsWith("FENCED")) return new StoreError("fenced", `Cannot ${label}: another connection has the session, or it was closed`, options);
+		if (message.startsWith("FENCED"))
+			return new StoreError("fenced", `Cannot ${label}: another connection has the session, or it was closed`, options);
 		if (message.startsWith("FULL")) return new StoreError("full", `Cannot ${label}: ${message.slice(5)}. Remove some or raise it`, options);
 		if (message.startsWith("OOM")) {
 			return new StoreError("full", `Cannot ${label}: Redis has no memory left. Raise its maxmemory or remove messages`, options);
@@ -191,9 +194,10 @@ export class Connection {
 }
 
 function makeClient(target: RedisTarget): Redis {
-	const options: RedisOptions = {
+	const options = {
 		lazyConnect: true,
 		protocol: 2,
+		replyMapping: "legacy",
 		enableAutoPipelining: false,
 		enableOfflineQueue: false,
 		autoResendUnfulfilledCommands: false,
@@ -202,6 +206,6 @@ function makeClient(target: RedisTarget): Redis {
 		connectTimeout: 5000,
 		disableClientInfo: true,
 		failoverDetector: true,
-	};
+	} satisfies RedisOptions;
 	return typeof target === "string" ? new Redis(target, options) : new Redis({ ...target, ...options });
 }

@@ -3,7 +3,7 @@
  * is a hint to look at a session, which itself says what is due; so hints may be early, late or for nothing, but never missing.
  */
 
-import { type Due, type DueWill } from "../store.ts";
+import type { Due, DueWill } from "../store.ts";
 import type { Context } from "./context.ts";
 import { decodeGone, decodeTicket, decodeWill, encodeTicket, type Gone } from "./records.ts";
 import { scripts } from "./scripts.ts";

@@ -112,7 +112,11 @@ export class Routes {
 
 	async #change(log: string, generation: string, change: "put" | "remove"): Promise<void> {
 		const { connection, keys } = this.#context;
-		const reply = await connection.run(scripts.routeChange, [keys.routes, keys.routeVersion, keys.routeChanges], [log, generation, change, REMEMBERED_CHANGES]);
+		const reply = await connection.run(
+			scripts.routeChange,
+			[keys.routes, keys.routeVersion, keys.routeChanges],
+			[log, generation, change, REMEMBERED_CHANGES],
+		);
 		const [version, present] = reply as [number, Buffer];
 		if (version > this.#version) this.#early.set(log, Math.max(version, this.#early.get(log) ?? 0));
 		this.#set(log, present.toString("latin1"));
@@ -135,7 +139,15 @@ export class Routes {
 			await this.#compare(follower);
 			for (;;) {
 				const position = `${this.#version}-0`;
-				const reply = await follower.send("XREAD", ["COUNT", PAGE, "BLOCK", BLOCK_MS, "STREAMS", this.#context.keys.routeChanges, position]);
+				const reply = await follower.send("XREAD", [
+					"COUNT",
+					PAGE,
+					"BLOCK",
+					BLOCK_MS,
+					"STREAMS",
+					this.#context.keys.routeChanges,
+					position,
+				]);
 				const changes = reply === null ? [] : (reply as [[Buffer, ChangeEntry[]]])[0][1];
 				const first = changes[0] === undefined ? undefined : versionOf(changes[0][0]);
 				if (first !== undefined && first !== this.#version + 1) await this.#load(follower);

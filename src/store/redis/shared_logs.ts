@@ -36,7 +36,9 @@ export class SharedLogs {
 
 	async giveBack(log: string, seqs: readonly number[]): Promise<void> {
 		const { connection, keys } = this.#context;
-		await Promise.all(batches(seqs).map((ids) => connection.run(scripts.sharedMove, [keys.entries(log)], [this.#consumer, "free", ...ids])));
+		await Promise.all(
+			batches(seqs).map((ids) => connection.run(scripts.sharedMove, [keys.entries(log)], [this.#consumer, "free", ...ids])),
+		);
 	}
 
 	/** From now on the entry is that session's. */

@@ -3,8 +3,8 @@
 -- KEYS: meta, subscriptions, reserved, wills, bound, gone, kept of the client
 -- ARGV: epoch, now (ms since 1970, or below 1e11 a distance in ms from the server's clock), will ("keep", "discard"),
 --       condition ("connected": the epoch owns it; "expired": it was closed by the epoch and its time is over)
--- Returns: outcome (1 ended, 0 it is not this epoch's any more, else the negative time at which it ends), subscriptions that
---          ended, gone; error FENCED when the condition is "connected" and does not hold
+-- Returns: outcome (1 ended, 0 it is not this epoch's any more, else the negative time at which to look again), subscriptions
+--          that ended, gone; error FENCED when the condition is "connected" and does not hold
 -- Atomicity: all in one step. What the session leaves in other slots is named in gone until it is cleaned up there.
 local meta, subscriptions, reserved, wills, bound, gone, kept = unpack(KEYS)
 local epoch, will, condition = ARGV[1], ARGV[3], ARGV[4]
@@ -17,6 +17,7 @@ local state = redis.call("HMGET", meta, "token", "last", "ends", "inc")
 if condition == "connected" then
 	if state[1] ~= epoch then return redis.error_reply("FENCED another connection has the session") end
 else
+	if state[1] == epoch then return { -(now + 5000), 0, {} } end -- the close that announced its expiry is still to come
 	if state[2] ~= epoch then return { 0, 0, redis.call("SMEMBERS", gone) } end
 	if tonumber(state[3]) > now then return { -tonumber(state[3]), 0, {} } end
 end

@@ -1,0 +1,118 @@
+/**
+ * Publishing: the order in which a message reaches the session that sent it, the retained messages and the logs. A publication
+ * that must not happen twice (QoS 2, a will) carries a token into every slot, so that it can be repeated after a failure.
+ */
+
+import type { PublishRequest, PublishResult } from "../store.ts";
+import { StoreError } from "../store.ts";
+import type { Context } from "./context.ts";
+import type { Deadlines } from "./deadlines.ts";
+import type { Logs } from "./logs.ts";
+import type { Owned, OwnedSessions } from "./owned.ts";
+import type { Retained } from "./retained.ts";
+import type { Sessions } from "./sessions.ts";
+
+const DUPLICATE: PublishResult = { appended: [], duplicate: true };
+
+/** How a publication is kept from happening twice. */
+interface Once {
+	/** Answers the token, or `undefined` when it has happened already. */
+	begin(): Promise<string | undefined>;
+	/** It has happened everywhere. */
+	end(): Promise<unknown>;
+	/** It was refused. */
+	undo(): Promise<unknown>;
+}
+
+export class Publishing {
+	readonly #context: Context;
+	readonly #logs: Logs;
+	readonly #retained: Retained;
+	readonly #sessions: Sessions;
+	readonly #owned: OwnedSessions;
+	readonly #deadlines: Deadlines;
+	/** Wills that are being published. */
+	readonly #wills = new Map<string, Promise<unknown>>();
+
+	constructor(context: Context, logs: Logs, retained: Retained, sessions: Sessions, owned: OwnedSessions, deadlines: Deadlines) {
+		this.#context = context;
+		this.#logs = logs;
+		this.#retained = retained;
+		this.#sessions = sessions;
+		this.#owned = owned;
+		this.#deadlines = deadlines;
+	}
+
+	publish(request: PublishRequest): Promise<PublishResult> {
+		const { reserve, willId } = request;
+		if (reserve !== undefined) {
+			const owned = this.#owned.get(reserve.session);
+			return this.#alone(owned.reserving, reserve.packetId, () => this.#publish(request, this.#reserving(owned, reserve.packetId)));
+		}
+		if (willId !== undefined) return this.#alone(this.#wills, willId, () => this.#publish(request, this.#settling(willId)));
+		return this.#publish(request, undefined);
+	}
+
+	/** A repetition that comes while the first is under way shares its fate. */
+	#alone<K>(underWay: Map<K, Promise<unknown>>, key: K, publish: () => Promise<PublishResult>): Promise<PublishResult> {
+		const first = underWay.get(key);
+		if (first !== undefined) return this.#context.calls.run({ logs: () => first.then(() => DUPLICATE) });
+		const published = publish();
+		const forget = () => underWay.delete(key);
+		underWay.set(key, published);
+		published.then(forget, forget);
+		return published;
+	}
+
+	#publish({ message, logs, retain }: PublishRequest, once: Once | undefined): Promise<PublishResult> {
+		const entry = logs.length === 0 ? undefined : this.#logs.encode(message);
+		const record = retain ? this.#retained.encode(message) : undefined;
+		let token: string | undefined;
+		const repeated = () => once !== undefined && token === undefined;
+		const append = async (): Promise<PublishResult> => {
+			if (repeated()) return DUPLICATE;
+			const appended = entry === undefined ? [] : await refusable(this.#logs.append(entry, logs, token), once);
+			await once?.end();
+			return { appended, duplicate: false };
+		};
+		return this.#context.calls.run({
+			session:
+				once &&
+				(async () => {
+					token = await once.begin();
+				}),
+			retained: record && (() => (repeated() ? Promise.resolve() : refusable(this.#retained.set(message, record, token), once))),
+			logs: append,
+		});
+	}
+
+	#reserving(owned: Owned, packetId: number): Once {
+		let number = 0;
+		return {
+			begin: async () => {
+				number = await this.#sessions.reservation(owned, packetId, "reserve", "");
+				return number === 0 ? undefined : `${owned.incarnation}:${number}`;
+			},
+			end: () => this.#sessions.reservation(owned, packetId, "done", number),
+			undo: () => this.#sessions.reservation(owned, packetId, "free", number),
+		};
+	}
+
+	#settling(willId: string): Once {
+		return {
+			begin: async () => ((await this.#deadlines.hasWill(willId)) ? `will:${willId}` : undefined),
+			end: () => this.#deadlines.settleWill(willId),
+			undo: () => Promise.resolve(),
+		};
+	}
+}
+
+/** A refusal is told to the client, which may then use the packet id for another message. */
+async function refusable<T>(stored: Promise<T>, once: Once | undefined): Promise<T> {
+	try {
+		return await stored;
+	} catch (error) {
+		if (once !== undefined && error instanceof StoreError && error.code === "full") await once.undo();
+		throw error;
+	}
+}

@@ -1,0 +1,55 @@
+/** Whether a Redis server can keep what it is given, asked once at the start. Each refusal says what to set. */
+
+import { StoreError } from "../store.ts";
+import type { Connection } from "./connection.ts";
+
+/** When a write counts: `memory`: the primary has it; `aof`: it is on its disk; `replicated`: another server has it too. */
+export type Durability = "memory" | "aof" | "replicated";
+
+const MIN_MAJOR = 7;
+
+/** Throws `StoreError` `unavailable` for a server that must not be used. */
+export async function checkServer(connection: Connection, durability: Durability): Promise<void> {
+	const info = parseInfo(String(await connection.send("INFO", ["server"])));
+	const valkey = info.get("valkey_version");
+	const version = valkey ?? info.get("redis_version") ?? "";
+	if (valkey === undefined && Number.parseInt(version, 10) < MIN_MAJOR) {
+		throw refused(`it is version ${version}`, `Use Redis ${MIN_MAJOR} or newer, or Valkey`);
+	}
+	const policy = await setting(connection, "maxmemory-policy");
+	if (policy !== undefined && policy !== "noeviction") {
+		throw refused(`its maxmemory-policy is ${policy}, so it may throw stored messages away`, "Set maxmemory-policy noeviction");
+	}
+	if (durability !== "aof") return;
+	const appendOnly = await setting(connection, "appendonly");
+	const fsync = await setting(connection, "appendfsync");
+	if (appendOnly === undefined || (appendOnly === "yes" && fsync === "always")) return;
+	throw refused(
+		`a crash would lose acknowledged messages (appendonly ${appendOnly}, appendfsync ${fsync})`,
+		"Set appendonly yes and appendfsync always, or choose the durability memory",
+	);
+}
+
+/** `undefined` where the server does not tell: many managed ones forbid CONFIG. */
+async function setting(connection: Connection, name: string): Promise<string | undefined> {
+	try {
+		const [, value] = (await connection.send("CONFIG", ["GET", name])) as Buffer[];
+		return value?.toString();
+	} catch (error) {
+		if (!connection.ready) throw error;
+		return undefined;
+	}
+}
+
+function parseInfo(text: string): Map<string, string> {
+	const fields = new Map<string, string>();
+	for (const line of text.split("\r\n")) {
+		const colon = line.indexOf(":");
+		if (colon > 0) fields.set(line.slice(0, colon), line.slice(colon + 1));
+	}
+	return fields;
+}
+
+function refused(why: string, remedy: string): StoreError {
+	return new StoreError("unavailable", `Cannot use this Redis: ${why}. ${remedy}`);
+}

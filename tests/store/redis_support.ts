@@ -1,0 +1,81 @@
+/** What the tests of the Redis store share: stores on a server, and what a kill of their process would leave. */
+
+import { Redis } from "ioredis";
+import { createRedisStore, type RedisStore, type RedisStoreOptions } from "../../src/store/redis_store.ts";
+import type { StoreLimits } from "../../src/store/store.ts";
+import type { StoreHarness } from "../contracts/store_contract.ts";
+import { type RedisServer, startRedis } from "../support/redis_server.ts";
+
+export const LIMITS: StoreLimits = { logMaxMessages: 100_000, maxRetained: 100_000 };
+
+/** Copies all keys of a prefix to another one, in one step. */
+const SNAPSHOT = `
+for _, key in ipairs(redis.call("KEYS", ARGV[1] .. "*")) do
+	redis.call("COPY", key, ARGV[2] .. string.sub(key, #ARGV[1] + 1))
+end
+return redis.call("ZADD", ARGV[2] .. "{reps}", "XX", 0, ARGV[3])`;
+
+/** One server for a file of tests, and a client of its own to look into it. */
+export class RedisBench {
+	readonly server: RedisServer;
+	readonly client: Redis;
+	#prefixes = 0;
+
+	private constructor(server: RedisServer) {
+		this.server = server;
+		this.client = new Redis(server.url);
+		this.client.on("error", () => {});
+	}
+
+	static async start(settings: readonly string[] = []): Promise<RedisBench> {
+		return new RedisBench(await startRedis(settings));
+	}
+
+	freshPrefix(): string {
+		return `test${++this.#prefixes}:`;
+	}
+
+	make(prefix: string, options: Partial<RedisStoreOptions> = {}): RedisStore {
+		return createRedisStore({
+			redis: this.server.url,
+			prefix,
+			replicaId: "r1",
+			durability: "aof",
+			limits: LIMITS,
+			trustNow: true,
+			...options,
+		});
+	}
+
+	/** What would be left if the replica were killed now and its lease had lapsed, under another prefix. */
+	async copyAsKilled(prefix: string, replicaId = "r1"): Promise<string> {
+		const copy = this.freshPrefix();
+		await this.client.eval(SNAPSHOT, 0, prefix, copy, replicaId);
+		return copy;
+	}
+
+	async openHarness(limits: StoreLimits): Promise<StoreHarness> {
+		let prefix = this.freshPrefix();
+		const stores: RedisStore[] = [];
+		const make = (): RedisStore => {
+			const store = this.make(prefix, { limits });
+			stores.push(store);
+			return store;
+		};
+		return {
+			store: make(),
+			reopen: async () => {
+				prefix = await this.copyAsKilled(prefix);
+				return make();
+			},
+			dispose: async () => {
+				for (const store of stores) await store.close();
+			},
+		};
+	}
+
+	async stop(): Promise<void> {
+		this.client.disconnect();
+		await this.server.stop();
+	}
+}
