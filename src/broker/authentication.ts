@@ -3,20 +3,20 @@
 import { type AuthExchange, type AuthOutcome, NOBODY, type Principal } from "../auth/auth.ts";
 import { ReasonCode } from "../mqtt/reason_code.ts";
 import type { Effect, Input } from "../session/effects.ts";
-import type { PeerInfo } from "../transport/socket.ts";
+import type { Socket } from "../transport/socket.ts";
 import type { ConnectionContext } from "./context.ts";
 
 export type AuthenticateEffect = Extract<Effect, { kind: "authenticate" }>;
 
 export class Authentication {
 	readonly #context: ConnectionContext;
-	readonly #peer: PeerInfo;
+	readonly #socket: Socket;
 	#principal = NOBODY;
 	#exchange: AuthExchange | undefined;
 
-	constructor(context: ConnectionContext, peer: PeerInfo) {
+	constructor(context: ConnectionContext, socket: Socket) {
 		this.#context = context;
-		this.#peer = peer;
+		this.#socket = socket;
 	}
 
 	/** Who the client is; nobody until it is authenticated. */
@@ -45,7 +45,7 @@ export class Authentication {
 	#ask(effect: AuthenticateEffect): AuthOutcome | Promise<AuthOutcome> {
 		const { clientId, username, password, authenticationMethod, authenticationData, step } = effect;
 		if (step === "next" && this.#exchange !== undefined) return this.#exchange.next(authenticationData);
-		const credentials = { clientId, username, password, authenticationMethod, authenticationData, peer: this.#peer };
+		const credentials = { clientId, username, password, authenticationMethod, authenticationData, peer: this.#socket.peer };
 		return this.#context.authenticator.authenticate(credentials, step === "again" ? this.#principal : undefined);
 	}
 

@@ -90,6 +90,7 @@ export class Broker {
 			turn: this.#turn,
 			log: log("routing"),
 			maxHeldMessages: options.maxHeldMessages,
+			maxHeldBytes: options.maxBufferedBytes,
 		});
 		this.#sweeper = new Sweeper(store, this.#routing, clock, log("sweeper"));
 		this.#sessions = new Sessions(store, clock, log("sessions"), this.#sweeper.wake);

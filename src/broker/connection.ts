@@ -60,7 +60,7 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 		this.#channel = new Channel(context.limits);
 		this.#outbound = new Outbound(socket, context.turn, context.framePerPacket, () => this.#congested());
 		this.#writer = new PacketWriter(this.#outbound, context.metrics, context.maxBufferedBytes);
-		this.#authentication = new Authentication(context, socket.peer);
+		this.#authentication = new Authentication(context, socket);
 		this.#link = new SessionLink(context, this.#channel, this, (input) => this.handle(input));
 		this.#publishing = new Publishing(context, this);
 		const nowMs = context.clock.nowMs();
@@ -297,6 +297,7 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 			this.#writer.setVersion(this.#channel.version);
 			if (packet.reasonCode === ReasonCode.success) {
 				this.#accepted = true;
+				this.#socket.forgetRequest();
 				this.#context.log.debug("Client connected", {
 					clientId: this.clientId,
 					address: this.#socket.peer.address,

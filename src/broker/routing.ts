@@ -47,6 +47,8 @@ export interface RoutingOptions {
 	readonly log: Logger;
 	/** Live messages that may wait for the retained ones of a new subscription. */
 	readonly maxHeldMessages: number;
+	/** Their payload bytes; one message is always held. */
+	readonly maxHeldBytes: number;
 }
 
 export class Routing {
@@ -123,7 +125,7 @@ export class Routing {
 		let qos0Groups = false;
 		if (wanted) {
 			for (const entry of entries) {
-				if (entry.groups.length > 0) {
+				if (entry.groups !== undefined) {
 					for (const group of entry.groups) {
 						if (qos > 0 && group.stored) {
 							logs ??= [];
@@ -189,7 +191,7 @@ export class Routing {
 		} else this.#deliverOverlapping(entries, publication);
 		if (!qos0Groups) return;
 		for (const entry of entries) {
-			for (const group of entry.groups) if (message.qos === 0 || !group.stored) group.deliverQos0(publication);
+			for (const group of entry.groups ?? []) if (message.qos === 0 || !group.stored) group.deliverQos0(publication);
 		}
 	}
 
@@ -198,13 +200,15 @@ export class Routing {
 		const { options } = subscription;
 		if (options.noLocal && message.publisher === receiver.clientId) return -1; // [MQTT-3.8.3-3]
 		const qos = effectiveQos(message.qos, options.qos);
-		const { maxHeldMessages } = this.#options;
+		const { maxHeldMessages, maxHeldBytes } = this.#options;
 		const { held } = subscription;
 		if (held !== undefined && message.retain && held.changed.size < maxHeldMessages) held.changed.add(message.topic.name);
 		if (qos > 0 && subscription.logged) return -1;
 		if (held === undefined) return qos;
-		if (held.messages.length < maxHeldMessages) held.messages.push(kept(message));
-		else this.#options.metrics.dropped.queueFull++;
+		if (held.messages.length < maxHeldMessages && held.bytes < maxHeldBytes) {
+			held.messages.push(kept(message));
+			held.bytes += message.payload.length;
+		} else this.#options.metrics.dropped.queueFull++;
 		return -1;
 	}
 
@@ -282,7 +286,8 @@ export class Routing {
 		const filter = name.slice(name.indexOf("/", "$share/".length) + 1);
 		const group = new ShareGroup(name, filter, this.#groupContext);
 		this.#groups.set(name, group);
-		this.#index.ensure(filter).groups.push(group);
+		const entry = this.#index.ensure(filter);
+		entry.groups = [...(entry.groups ?? []), group];
 		return group;
 	}
 
@@ -291,7 +296,8 @@ export class Routing {
 		this.#groups.delete(group.name);
 		const entry = this.#index.find(group.filter);
 		if (entry === undefined) return;
-		entry.groups.splice(entry.groups.indexOf(group), 1);
+		const left = entry.groups?.filter((other) => other !== group) ?? [];
+		entry.groups = left.length > 0 ? left : undefined;
 		this.#index.prune(entry);
 	}
 }

@@ -58,7 +58,7 @@ export class SessionLink implements Checkpointed {
 		}
 		this.leave();
 		const { sessions, closeGraceMs } = this.#context;
-		const will = this.#channel.connect?.will === undefined ? "discard" : effect.will;
+		const will = this.#channel.hasWill ? effect.will : "discard";
 		void sessions.close(this.#owner, this.#ref, {
 			sessionExpirySeconds: effect.sessionExpirySeconds,
 			will,

@@ -113,8 +113,11 @@ export class Subscribing {
 			const page = await this.#store.retained(filter, next, PAGE, this.#clock.nowMs());
 			if (!client.holds(subscription)) return false;
 			for (const message of page.messages) {
-				const own = subscription.options.noLocal && message.publisher === client.clientId;
-				if (!own) this.#routing.deliverRetained(client, subscription, message);
+				if (subscription.options.noLocal && message.publisher === client.clientId) continue;
+				// A page can be a hundred times what the client has room for, and what finds no room is dropped.
+				const full = subscription.options.qos === 0 ? client.congested : client.room === 0;
+				if (full && !((await client.whenRoom()) && client.holds(subscription))) return false;
+				this.#routing.deliverRetained(client, subscription, message);
 			}
 			next = page.next;
 			if (next !== undefined && !(await client.whenRoom())) return false;

@@ -17,7 +17,8 @@ export class FilterEntry<Receiver> {
 	readonly filter: string;
 	/** Subscribers that are connected here, in no particular order. Not those of share groups. */
 	readonly subscribers: Subscriber<Receiver>[] = [];
-	readonly groups: ShareGroup[] = [];
+	/** `undefined` until there is one. */
+	groups: ShareGroup[] | undefined;
 	/** Whether the store has a log for this filter. */
 	logged = false;
 
@@ -26,12 +27,13 @@ export class FilterEntry<Receiver> {
 	}
 
 	get empty(): boolean {
-		return !this.logged && this.subscribers.length === 0 && this.groups.length === 0;
+		return !this.logged && this.subscribers.length === 0 && this.groups === undefined;
 	}
 }
 
 interface Node<Receiver> {
-	readonly children: Map<string, Node<Receiver>>;
+	/** Most nodes are leaves, and have none. */
+	children: Map<string, Node<Receiver>> | undefined;
 	entry: FilterEntry<Receiver> | undefined;
 }
 
@@ -39,7 +41,7 @@ interface Node<Receiver> {
 const MAX_CACHED = 16_384;
 
 export class SubscriptionIndex<Receiver> {
-	readonly #root: Node<Receiver> = { children: new Map(), entry: undefined };
+	readonly #root: Node<Receiver> = { children: undefined, entry: undefined };
 	readonly #cache = new Map<string, readonly FilterEntry<Receiver>[]>();
 	#size = 0;
 
@@ -52,9 +54,10 @@ export class SubscriptionIndex<Receiver> {
 	ensure(filter: string): FilterEntry<Receiver> {
 		let node = this.#root;
 		for (const level of filter.split("/")) {
+			node.children ??= new Map();
 			let child = node.children.get(level);
 			if (child === undefined) {
-				child = { children: new Map(), entry: undefined };
+				child = { children: undefined, entry: undefined };
 				node.children.set(level, child);
 			}
 			node = child;
@@ -70,7 +73,7 @@ export class SubscriptionIndex<Receiver> {
 	find(filter: string): FilterEntry<Receiver> | undefined {
 		let node: Node<Receiver> | undefined = this.#root;
 		for (const level of filter.split("/")) {
-			node = node.children.get(level);
+			node = node.children?.get(level);
 			if (node === undefined) return undefined;
 		}
 		return node.entry;
@@ -100,7 +103,7 @@ export class SubscriptionIndex<Receiver> {
 		const path: Node<Receiver>[] = [this.#root];
 		const levels = entry.filter.split("/");
 		for (const level of levels) {
-			const child = path[path.length - 1]?.children.get(level);
+			const child = path[path.length - 1]?.children?.get(level);
 			if (child === undefined) return;
 			path.push(child);
 		}
@@ -111,8 +114,8 @@ export class SubscriptionIndex<Receiver> {
 		this.#forget(entry.filter);
 		for (let i = levels.length; i > 0; i--) {
 			const node = path[i] as Node<Receiver>;
-			if (node.entry !== undefined || node.children.size > 0) break;
-			path[i - 1]?.children.delete(levels[i - 1] as string);
+			if (node.entry !== undefined || (node.children?.size ?? 0) > 0) break;
+			path[i - 1]?.children?.delete(levels[i - 1] as string);
 		}
 	}
 
@@ -131,16 +134,16 @@ export class SubscriptionIndex<Receiver> {
 		// A wildcard in the first level does not match a topic that begins with $ [MQTT-4.7.2-1].
 		const wildcards = depth > 0 || !hidden;
 		if (wildcards) {
-			const rest = node.children.get("#")?.entry;
+			const rest = node.children?.get("#")?.entry;
 			if (rest !== undefined) found.push(rest);
 		}
 		if (depth === levels.length) {
 			if (node.entry !== undefined) found.push(node.entry);
 			return;
 		}
-		const child = node.children.get(levels[depth] as string);
+		const child = node.children?.get(levels[depth] as string);
 		if (child !== undefined) this.#walk(child, levels, depth + 1, hidden, found);
-		const plus = wildcards ? node.children.get("+") : undefined;
+		const plus = wildcards ? node.children?.get("+") : undefined;
 		if (plus !== undefined) this.#walk(plus, levels, depth + 1, hidden, found);
 	}
 

@@ -12,6 +12,7 @@ import {
 	type ConnectPacket,
 	type DisconnectPacket,
 	type ProtocolVersion,
+	type WillFields,
 } from "../mqtt/packet.ts";
 import { connackReturnCode, ReasonCode } from "../mqtt/reason_code.ts";
 import type { Checkpoint, OpenedSession, Position } from "../store/store.ts";
@@ -26,11 +27,20 @@ import type { Subscription } from "./subscription.ts";
 const MAX_EARLY_PACKETS = 1_024;
 const NO_SUBSCRIPTIONS: ReadonlyMap<string, Subscription> = new Map();
 
+/** Between inputs. Nothing is ever added to it. */
+const NO_EFFECTS: Effect[] = [];
+
 export class Channel {
 	readonly #limits: ChannelLimits;
 	#state: "idle" | "authenticating" | "opening" | "connected" | "closed" = "idle";
-	#effects: Effect[] = [];
+	/** Of the input at hand. */
+	#effects: Effect[] = NO_EFFECTS;
+	/** Until the CONNACK is out: what is needed later is below, for an idle connection is to hold little. */
 	#connect: ConnectPacket | undefined;
+	#authenticationMethod: string | undefined;
+	#will: WillFields | undefined;
+	/** Whether the client asked for a session that ends with the connection. */
+	#endsWithConnection = true;
 	#version: ProtocolVersion = 4;
 	#clientId = "";
 	#authenticationData: Uint8Array | undefined;
@@ -61,9 +71,9 @@ export class Channel {
 		return this.#clientId;
 	}
 
-	/** The CONNECT that opened the connection, once it came. */
-	get connect(): ConnectPacket | undefined {
-		return this.#connect;
+	/** Whether the CONNECT had a will. */
+	get hasWill(): boolean {
+		return this.#will !== undefined;
 	}
 
 	/** Whether the session is kept in the store: it outlives the connection, or began with an earlier one that it did outlive. */
@@ -103,9 +113,12 @@ export class Channel {
 
 	/** @returns What is to be done, in order. The list is the caller's. */
 	handle(input: Input, nowMs: number): readonly Effect[] {
-		this.#effects = [];
-		if (this.#state !== "closed") this.#dispatch(input, nowMs);
-		return this.#effects;
+		if (this.#state === "closed") return NO_EFFECTS;
+		const effects: Effect[] = [];
+		this.#effects = effects;
+		this.#dispatch(input, nowMs);
+		this.#effects = NO_EFFECTS;
+		return effects;
 	}
 
 	#dispatch(input: Input, nowMs: number): void {
@@ -230,6 +243,9 @@ export class Channel {
 		this.#connect = { ...packet, properties: { ...packet.properties, userProperties: [] } };
 		this.#version = packet.protocolVersion;
 		this.#clientId = packet.clientId;
+		this.#will = packet.will;
+		this.#authenticationMethod = packet.properties.authenticationMethod;
+		this.#endsWithConnection = packet.properties.sessionExpirySeconds === 0;
 		const problem = connectProblem(packet, this.#limits);
 		if (problem !== undefined) {
 			this.#judge(problem);
@@ -245,23 +261,22 @@ export class Channel {
 		authenticationMethod: string | undefined,
 		authenticationData: Uint8Array | undefined,
 	): void {
-		const { username, password, will } = this.#connect as ConnectPacket;
 		this.#exchange = "server";
 		this.#effects.push({
 			kind: "authenticate",
 			clientId: this.#clientId,
-			username,
-			password,
+			username: this.#connect?.username,
+			password: this.#connect?.password,
 			authenticationMethod,
 			authenticationData,
-			will,
+			will: this.#will,
 			step,
 		});
 	}
 
 	/** AUTH goes on with an exchange (0x18) or begins a re-authentication (0x19), always by the method of the CONNECT. */
 	#auth(packet: AuthPacket): void {
-		const method = this.#connect?.properties.authenticationMethod;
+		const method = this.#authenticationMethod;
 		if (method === undefined) {
 			this.#fail(ReasonCode.protocolError, "AUTH without an authentication method in CONNECT"); // [MQTT-4.12.0-7]
 		} else if (packet.authenticationMethod !== method) {
@@ -294,7 +309,7 @@ export class Channel {
 	}
 
 	#sendAuth(reasonCode: ReasonCode, data: Uint8Array | undefined): void {
-		const authenticationMethod = this.#connect?.properties.authenticationMethod;
+		const authenticationMethod = this.#authenticationMethod;
 		if (authenticationMethod === undefined) {
 			this.#fail(ReasonCode.badAuthenticationMethod, "it takes an authentication method in CONNECT"); // [MQTT-4.12.0-6]
 			return;
@@ -309,6 +324,8 @@ export class Channel {
 		this.#persistent = opened.sessionPresent || grantedSessionExpiry(packet.properties.sessionExpirySeconds, this.#limits) > 0;
 		this.#session = new LiveSession(packet, this.#clientId, this.persistent, this.#limits, nowMs);
 		this.#session.resume(opened, () => this.#greet(packet, opened.sessionPresent, nowMs), this.#effects);
+		this.#connect = undefined;
+		this.#authenticationData = undefined;
 		const early = this.#early ?? [];
 		this.#early = undefined;
 		for (const waiting of early) if (this.#state === "connected") this.#connectedPacket(waiting, nowMs);
@@ -333,7 +350,7 @@ export class Channel {
 	/** A client need not wait for CONNACK before it goes on, unless it chose enhanced authentication [MQTT-3.1.2-30]. */
 	#waitForConnack(packet: ClientPacket): void {
 		if (packet.kind === "publish") this.#earlyBytes += packet.payload.length;
-		if (this.#connect?.properties.authenticationMethod !== undefined && packet.kind !== "disconnect") {
+		if (this.#authenticationMethod !== undefined && packet.kind !== "disconnect") {
 			this.#fail(ReasonCode.protocolError, "only AUTH and DISCONNECT may precede CONNACK after an authentication method");
 			return;
 		}
@@ -348,7 +365,7 @@ export class Channel {
 
 	#disconnect(packet: DisconnectPacket): void {
 		const expiry = packet.sessionExpirySeconds === ABSENT ? undefined : packet.sessionExpirySeconds;
-		if (expiry !== undefined && expiry > 0 && this.#connect?.properties.sessionExpirySeconds === 0) {
+		if (expiry !== undefined && expiry > 0 && this.#endsWithConnection) {
 			this.#fail(ReasonCode.protocolError, "a session that was to end with its connection cannot be kept");
 			return;
 		}

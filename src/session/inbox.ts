@@ -18,18 +18,18 @@ export class Inbox {
 	#pending: PendingPublication[] = [];
 	#head = 0;
 	/** QoS 2 ids between PUBLISH and PUBCOMP. */
-	readonly #reserved = new Set<number>();
+	#reserved: Set<number> | undefined;
 
 	/** QoS 1 publications without PUBACK. */
 	#unacknowledged = 0;
 
 	/** Publications of the client that count against the server's Receive Maximum [MQTT-3.3.4-7]. */
 	get inflight(): number {
-		return this.#reserved.size + this.#unacknowledged;
+		return (this.#reserved?.size ?? 0) + this.#unacknowledged;
 	}
 
 	resume(reservedIds: readonly number[]): void {
-		for (const packetId of reservedIds) this.#reserved.add(packetId);
+		if (reservedIds.length > 0) this.#reserved = new Set(reservedIds);
 	}
 
 	/**
@@ -38,10 +38,11 @@ export class Inbox {
 	 */
 	begin(packetId: number, qos: 1 | 2, effects: Effect[]): boolean {
 		if (qos === 2) {
-			if (this.#reserved.has(packetId)) {
+			if (this.#reserved?.has(packetId)) {
 				if (!this.#pendingHas(packetId)) this.#acknowledge({ packetId, qos, result: ReasonCode.success }, effects);
 				return false;
 			}
+			this.#reserved ??= new Set();
 			this.#reserved.add(packetId);
 		} else this.#unacknowledged++;
 		this.#pending.push({ packetId, qos, result: undefined });
@@ -73,13 +74,13 @@ export class Inbox {
 
 	/** PUBREL came: the id is to be released in the store first; an unknown one is answered at once. */
 	pubrel(packetId: number, effects: Effect[]): void {
-		if (this.#reserved.has(packetId) && !this.#pendingHas(packetId)) effects.push({ kind: "release", packetId });
+		if (this.#reserved?.has(packetId) && !this.#pendingHas(packetId)) effects.push({ kind: "release", packetId });
 		else effects.push({ kind: "send", packet: { kind: "pubcomp", packetId, reasonCode: ReasonCode.packetIdentifierNotFound } });
 	}
 
 	/** The id is free in the store: PUBCOMP [MQTT-4.3.3-11], and the next PUBLISH with it is a new message [MQTT-4.3.3-12]. */
 	released(packetId: number, effects: Effect[]): void {
-		this.#reserved.delete(packetId);
+		this.#reserved?.delete(packetId);
 		effects.push({ kind: "send", packet: { kind: "pubcomp", packetId, reasonCode: ReasonCode.success } });
 	}
 
@@ -94,7 +95,7 @@ export class Inbox {
 	#acknowledge({ packetId, qos, result }: PendingPublication, effects: Effect[]): void {
 		const reasonCode = result ?? ReasonCode.success;
 		// A refused QoS 2 publication ends here: its id is free again [MQTT-4.3.3-9].
-		if (qos === 2 && reasonCode >= 0x80) this.#reserved.delete(packetId);
+		if (qos === 2 && reasonCode >= 0x80) this.#reserved?.delete(packetId);
 		if (qos === 1) this.#unacknowledged--;
 		effects.push({ kind: "send", packet: { kind: qos === 1 ? "puback" : "pubrec", packetId, reasonCode } });
 	}

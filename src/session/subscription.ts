@@ -8,12 +8,15 @@ import type { StoredSubscription, SubscriptionOptions } from "../store/store.ts"
 export class Held {
 	/** Live messages that are not read from a log, in order. */
 	readonly messages: Message[] = [];
+	/** Payload bytes of these messages. */
+	bytes = 0;
 	/** Topics whose retained message changed meanwhile. The change comes as a live message: as a retained one it would precede older ones. */
 	readonly changed = new Set<string>();
 
 	/** Ends the waiting, also for a subscription that took this over. */
 	release(): readonly Message[] {
 		this.changed.clear();
+		this.bytes = 0;
 		return this.messages.splice(0);
 	}
 }

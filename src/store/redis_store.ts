@@ -18,7 +18,7 @@ import { Logs } from "./redis/logs.ts";
 import { Opening } from "./redis/opening.ts";
 import { OwnedSessions } from "./redis/owned.ts";
 import { Publishing } from "./redis/publishing.ts";
-import { RENEW_MS, Replicas } from "./redis/replicas.ts";
+import { Replicas } from "./redis/replicas.ts";
 import { Retained } from "./redis/retained.ts";
 import { Routes } from "./redis/routes.ts";
 import { scripts } from "./redis/scripts.ts";
@@ -55,6 +55,12 @@ export interface RedisStoreOptions {
 	readonly limits: StoreLimits;
 	/** Told of failures besides those that reject a call. */
 	readonly onError?: (error: Error) => void;
+	/** A session was taken from another replica: its connection there should end, and would otherwise learn it with its next write. */
+	readonly onTakeover?: (replicaId: string, session: SessionRef) => void;
+	/** Another replica has ended or taken a session that is connected here. */
+	readonly onLost?: (session: SessionRef) => void;
+	/** How long this replica is taken to live without a word from it: longer than a failover of Redis. 20,000 unless given. */
+	readonly leaseMs?: number;
 	/** What the callers' `nowMs` is compared with: only the difference counts, and Redis' own clock decides. */
 	readonly clock?: Clock;
 	/** Take `nowMs` as it is, for tests that move time. */
@@ -67,6 +73,9 @@ export function createRedisStore(options: RedisStoreOptions): RedisStore {
 	return new RedisStore(options);
 }
 
+const LEASE_MS = 20_000;
+/** How often a replica says that it lives, within the time of its lease. */
+const RENEWALS = 4;
 /** How long nothing may be answered. */
 const STALL_MS = 2000;
 /** How long `start` waits for the server. */
@@ -90,6 +99,7 @@ interface Parts {
 export class RedisStore implements Store {
 	readonly #options: RedisStoreOptions;
 	readonly #clock: Clock;
+	readonly #leaseMs: number;
 	#parts: Parts | undefined;
 	/** Also before and after `#parts`. */
 	#connection: Connection | undefined;
@@ -101,6 +111,7 @@ export class RedisStore implements Store {
 	constructor(options: RedisStoreOptions) {
 		this.#options = options;
 		this.#clock = options.clock ?? systemClock;
+		this.#leaseMs = options.leaseMs ?? LEASE_MS;
 	}
 
 	async start(nowMs: number, onLog: (name: string, exists: boolean) => void): Promise<void> {
@@ -120,7 +131,7 @@ export class RedisStore implements Store {
 			}
 			routes.watch(onLog);
 			this.#parts = parts;
-			this.#renewing = setInterval(() => this.#renew(), RENEW_MS);
+			this.#renewing = setInterval(() => this.#renew(), this.#leaseMs / RENEWALS);
 		} catch (error) {
 			routes.close();
 			connection.close();
@@ -206,8 +217,8 @@ export class RedisStore implements Store {
 	}
 
 	retained(filter: string, after: string | undefined, limit: number, nowMs: number): Promise<RetainedPage> {
-		return this.#with(({ context, retained }) =>
-			context.calls.run({ retained: () => retained.page(filter, after, limit, nowMs) }) as Promise<RetainedPage>,
+		return this.#with(
+			({ context, retained }) => context.calls.run({ retained: () => retained.page(filter, after, limit, nowMs) }) as Promise<RetainedPage>,
 		);
 	}
 
@@ -220,7 +231,9 @@ export class RedisStore implements Store {
 	}
 
 	stats(): Promise<StoreStats> {
-		return this.#with(({ context, routes, logs, retained, replicas }) => this.#alongside(this.#stats(context, routes, logs, retained, replicas)));
+		return this.#with(({ context, routes, logs, retained, replicas }) =>
+			this.#alongside(this.#stats(context, routes, logs, retained, replicas)),
+		);
 	}
 
 	async #stats({ connection, keys }: Context, routes: Routes, logs: Logs, retained: Retained, replicas: Replicas): Promise<StoreStats> {
@@ -243,7 +256,8 @@ export class RedisStore implements Store {
 	/** Rejects, rather than throws, what cannot even begin. */
 	#with<T>(call: (parts: Parts) => Promise<T>): Promise<T> {
 		try {
-			if (this.#parts === undefined) throw new StoreError("unavailable", "Cannot use the store in Redis: it is not started, or it was closed");
+			if (this.#parts === undefined)
+				throw new StoreError("unavailable", "Cannot use the store in Redis: it is not started, or it was closed");
 			return call(this.#parts);
 		} catch (error) {
 			return Promise.reject(error);
@@ -292,12 +306,19 @@ export class RedisStore implements Store {
 	/** Says that this replica lives, and does what could not be finished. Also right after the server was away. */
 	#renew(): void {
 		const parts = this.#parts;
-		if (parts === undefined || !parts.context.connection.ready) return;
-		const { replicas, cleaning, context } = parts;
-		const renewed = Promise.all([replicas.renew(), context.clock.synchronise(), cleaning.retry(this.#clock.nowMs())]);
-		renewed.then(([kept]) => {
-			if (!kept) this.#onError(new StoreError("fenced", "Others took this replica for dead: its sessions were ended. It was away from Redis for too long"));
-		}, this.#onError);
+		if (parts?.context.connection.ready === true) this.#alongside(this.#catchUpWithOthers(parts)).catch(this.#onError);
+	}
+
+	async #catchUpWithOthers({ replicas, cleaning, context, shared, sessions }: Parts): Promise<void> {
+		const [kept] = await Promise.all([replicas.renew(), context.clock.synchronise()]);
+		if (!kept) {
+			this.#onError(
+				new StoreError("fenced", "Others took this replica for dead and ended its sessions: it was away from Redis for too long"),
+			);
+			await sessions.findLost();
+		}
+		await cleaning.retry(this.#clock.nowMs());
+		await shared.recoverAll();
 	}
 
 	readonly #onError = (error: Error): void => {
@@ -314,8 +335,11 @@ export class RedisStore implements Store {
 			names: new Names(),
 			limits,
 			replicaId,
+			leaseMs: this.#leaseMs,
 			time: (nowMs) => (trustNow === true ? nowMs : Math.round(nowMs - this.#clock.nowMs())),
 			onError: this.#onError,
+			onTakeover: (other, session) => this.#options.onTakeover?.(other, session),
+			onLost: (session) => this.#options.onLost?.(session),
 		};
 		const owned = new OwnedSessions();
 		const routes = new Routes(context, redis);

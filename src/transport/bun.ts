@@ -9,7 +9,7 @@ import { LINGER_MS } from "./byte_stream.ts";
 import { CLOSE_CODES } from "./frames.ts";
 import { listenError } from "./listen.ts";
 import type { Accept, CloseKind, Listener, PeerInfo, Socket, SocketHandler } from "./socket.ts";
-import { decideUpgrade, refusalResponse } from "./upgrade.ts";
+import { decideUpgrade, refusalResponse, withoutRequest } from "./upgrade.ts";
 
 /** The parts of Bun that are used, so that nothing else of it is needed to check the types. */
 interface BunServer {
@@ -130,7 +130,7 @@ function serverOf(env: unknown): BunServer {
 
 /** Made at the upgrade, before Bun has a socket for it. */
 class BunSocket implements Socket {
-	readonly peer: PeerInfo;
+	peer: PeerInfo;
 	readonly #accept: Accept;
 	readonly #compression: boolean;
 	#ws: BunWebSocket | undefined;
@@ -165,6 +165,10 @@ class BunSocket implements Socket {
 
 	resume(): void {
 		if (this.#state === "open") this.#ws?.resume();
+	}
+
+	forgetRequest(): void {
+		this.peer = withoutRequest(this.peer);
 	}
 
 	ping(): void {

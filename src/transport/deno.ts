@@ -13,7 +13,7 @@ import { FramedSocket, switchingProtocols } from "./framed_socket.ts";
 import { CLOSE_CODES } from "./frames.ts";
 import { serveHttp, Upgradable } from "./http_server.ts";
 import type { Accept, CloseKind, PeerInfo, Socket, SocketHandler } from "./socket.ts";
-import { decideUpgrade, refusalResponse } from "./upgrade.ts";
+import { decideUpgrade, refusalResponse, withoutRequest } from "./upgrade.ts";
 
 /** The parts of Deno that are used, so that nothing else of it is needed to check the types. */
 interface DenoGlobal {
@@ -101,7 +101,7 @@ function unwatchQueue(socket: DenoSocket): void {
 
 /** A WebSocket of a foreign `Deno.serve`. */
 class DenoSocket implements Socket {
-	readonly peer: PeerInfo;
+	peer: PeerInfo;
 	readonly #ws: WebSocket;
 	#handler: SocketHandler | undefined;
 	#state: "open" | "closing" | "closed" = "open";
@@ -143,6 +143,10 @@ class DenoSocket implements Socket {
 
 	resume(): void {
 		// Never paused.
+	}
+
+	forgetRequest(): void {
+		this.peer = withoutRequest(this.peer);
 	}
 
 	ping(): void {

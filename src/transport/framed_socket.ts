@@ -9,6 +9,7 @@ import type { Socket as NodeSocket } from "node:net";
 import { ByteStream } from "./byte_stream.ts";
 import { CLOSE_CODES, encodeBinary, encodeClose, encodePing, encodePong, FrameDecoder } from "./frames.ts";
 import type { Accept, CloseKind, PeerInfo, Socket, SocketHandler } from "./socket.ts";
+import { withoutRequest } from "./upgrade.ts";
 
 const ACCEPT_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -21,7 +22,7 @@ export function switchingProtocols(key: string, protocol: string | undefined): s
 }
 
 export class FramedSocket implements Socket {
-	readonly peer: PeerInfo;
+	peer: PeerInfo;
 	readonly #stream: ByteStream;
 	readonly #decoder: FrameDecoder;
 	readonly #handler: SocketHandler | undefined;
@@ -67,6 +68,10 @@ export class FramedSocket implements Socket {
 
 	resume(): void {
 		this.#stream.resume();
+	}
+
+	forgetRequest(): void {
+		this.peer = withoutRequest(this.peer);
 	}
 
 	ping(): void {

@@ -9,7 +9,7 @@ export interface PeerInfo {
 	/** Textual IP address of the peer, canonical (`127.0.0.1`, not `::ffff:127.0.0.1`). */
 	readonly address: string;
 	readonly port: number;
-	/** Upgrade request, for WebSocket only; valid as long as the connection. */
+	/** Upgrade request, for WebSocket only, until `forgetRequest`. */
 	readonly request?: { readonly url: string; readonly headers: Headers };
 	/** Verified client certificate, for TLS with mutual authentication only. */
 	readonly certificate?: ClientCertificate;
@@ -57,6 +57,8 @@ export interface Socket {
 	/** Stops (or resumes) reading, everywhere but on the WebSocket of a foreign `Deno.serve`. Bytes read already still arrive. */
 	pause(): void;
 	resume(): void;
+	/** The upgrade request is not needed any more: its headers would be the largest part of an idle connection. */
+	forgetRequest(): void;
 	/** WebSocket ping against idle proxies; nothing on TCP, and nothing where the runtime sends pings itself. */
 	ping(): void;
 	/** Closes in order: what was sent before still goes out. `onClose` follows. Safe to call twice. */

@@ -112,6 +112,10 @@ class StreamSocket implements Socket {
 		this.#stream.resume();
 	}
 
+	forgetRequest(): void {
+		// There is none.
+	}
+
 	ping(): void {
 		// TCP has none.
 	}

@@ -3,6 +3,8 @@
  * headers only, no runtime: both runtimes would otherwise echo whatever subprotocol comes first.
  */
 
+import type { PeerInfo } from "./socket.ts";
+
 export type UpgradeDecision =
 	/** `protocol` is the subprotocol to answer; `undefined` to answer none. */
 	| { readonly kind: "accept"; readonly protocol: string | undefined }
@@ -60,4 +62,9 @@ function refuse(status: number, message: string, headers: Readonly<Record<string
 /** Elements of a comma-separated header; several headers of one name are one list. */
 function list(headers: Headers, name: string): string[] {
 	return (headers.get(name) ?? "").split(",").map((element) => element.trim());
+}
+
+/** What stays known of a peer once its upgrade request is forgotten. */
+export function withoutRequest({ transport, address, port }: PeerInfo): PeerInfo {
+	return { transport, address, port };
 }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { describe, test } from "node:test";
+import { describe, type TestContext, test } from "node:test";
+import type { Config } from "../../src/config.ts";
 import { field, packet, u16 } from "../mqtt/wire.ts";
 import { assertServes } from "../support/canary.ts";
 import { eventually } from "../support/eventually.ts";
@@ -113,3 +114,56 @@ for (const [version, transport] of [
 		});
 	});
 }
+
+describe("retained messages that are many times what a connection may buffer", () => {
+	const COUNT = 300;
+	/** A broker that retains 300 messages of 32 KB. */
+	const start = async (t: TestContext, qos: 0 | 1, limits: Partial<Config> = {}) => {
+		const broker = await startBroker(t, { ...LIMITS, ...limits });
+		for (let index = 0; index < COUNT; index++)
+			await broker.shoal.publish(`retained/${index}`, Buffer.alloc(PAYLOAD_BYTES), { qos, retain: true });
+		return broker;
+	};
+	/** Receives all that is retained. */
+	const receiveRetained = async (client: RawClient) => {
+		const topics = new Set<string>();
+		while (topics.size < COUNT) {
+			const { topic, qos, messageId } = await client.expect("publish", { retain: true });
+			topics.add(topic);
+			if (qos === 1) client.send({ cmd: "puback", messageId });
+		}
+	};
+
+	for (const qos of [0, 1] as const) {
+		for (const transport of ["ws", "tcp"] as const) {
+			test(`a reader over ${transport} with QoS ${qos} that keeps up gets them all`, async (t) => {
+				const broker = await start(t, qos);
+				const client = await RawClient.connect(broker, { version: 4, transport });
+				await client.subscribe("retained/#", { qos });
+				await receiveRetained(client);
+				assert.equal(broker.shoal.metrics.dropped.slowReader + broker.shoal.metrics.dropped.queueFull, 0);
+			});
+
+			test(`a reader over ${transport} with QoS ${qos} that stalls gets them when it reads on, and what is published meanwhile behind them, up to MAX_BUFFERED_BYTES`, async (t) => {
+				const broker = await start(t, qos, { stallTimeoutSeconds: 60 });
+				const { metrics } = broker.shoal;
+				const client = await RawClient.connect(broker, { version: 4, transport });
+				client.send({ cmd: "subscribe", messageId: 1, subscriptions: [{ topic: "retained/#", qos }] });
+				client.pause();
+				await eventually("some are sent", () => (metrics.messagesSent[qos] as number) > 0);
+				for (let index = 0; index < 100; index++) await broker.shoal.publish("retained/live", Buffer.alloc(PAYLOAD_BYTES), { qos });
+				const held = LIMITS.maxBufferedBytes / PAYLOAD_BYTES;
+				assert.equal(metrics.dropped.queueFull, 100 - held);
+				client.resume();
+				await client.expect("suback");
+				await receiveRetained(client);
+				for (let index = 0; index < held; index++) {
+					const { messageId } = await client.expect("publish", { topic: "retained/live", retain: false });
+					if (qos === 1) client.send({ cmd: "puback", messageId });
+				}
+				await client.expectNothing();
+				assert.equal(metrics.dropped.slowReader, 0);
+			});
+		}
+	}
+});

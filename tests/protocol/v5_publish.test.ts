@@ -22,7 +22,7 @@ const userPropertyBytes = Buffer.concat(
 const FIRST_DELIVERY = ["[MQTT-3.3.1-2] [MQTT-4.3.1-1]", "[MQTT-4.3.2-2]", "[MQTT-4.3.3-2]"] as const;
 const correlation = Buffer.from([0, 255, 254, 0, 1]);
 
-/** A PUBLISH with every property that is forwarded, the user properties in two places. */
+/** A PUBLISH with every property; the two that concern the delivery stand between those that are forwarded. */
 function fullPublish(topic: string, qos: number, retain = false, expirySeconds = 1000): Uint8Array {
 	return packet(
 		0x30 | (qos << 1) | (retain ? 1 : 0),
@@ -35,6 +35,7 @@ function fullPublish(topic: string, qos: number, retain = false, expirySeconds =
 			field("answers/ä"),
 			[0x09],
 			field(correlation),
+			[0x23, 0, 1],
 			userPropertyBytes,
 			[0x03],
 			field("text/plain; charset=utf-8"),

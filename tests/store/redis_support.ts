@@ -3,6 +3,7 @@
 import { Redis } from "ioredis";
 import { createRedisStore, type RedisStore, type RedisStoreOptions } from "../../src/store/redis_store.ts";
 import type { StoreLimits } from "../../src/store/store.ts";
+import { Fixture, NOW } from "../contracts/store/fixture.ts";
 import type { StoreHarness } from "../contracts/store_contract.ts";
 import { type RedisServer, startRedis } from "../support/redis_server.ts";
 
@@ -14,6 +15,30 @@ for _, key in ipairs(redis.call("KEYS", ARGV[1] .. "*")) do
 	redis.call("COPY", key, ARGV[2] .. string.sub(key, #ARGV[1] + 1))
 end
 return redis.call("ZADD", ARGV[2] .. "{reps}", "XX", 0, ARGV[3])`;
+
+/** A store of its own among several on one prefix, and the logs that it knows of. */
+export class Replica extends Fixture {
+	readonly redis: RedisStore;
+	readonly known = new Set<string>();
+	#events: string[] = [];
+
+	constructor(redis: RedisStore) {
+		super({ store: redis, reopen: undefined, dispose: () => redis.close() });
+		this.redis = redis;
+	}
+
+	override async start(nowMs = NOW): Promise<void> {
+		await this.redis.start(nowMs, (name, exists) => {
+			this.#events.push(`${exists ? "+" : "-"}${name}`);
+			if (exists) this.known.add(name);
+			else this.known.delete(name);
+		});
+	}
+
+	override takeLogEvents(): string[] {
+		return this.#events.splice(0);
+	}
+}
 
 /** One server for a file of tests, and a client of its own to look into it. */
 export class RedisBench {
@@ -45,6 +70,12 @@ export class RedisBench {
 			trustNow: true,
 			...options,
 		});
+	}
+
+	async startReplica(prefix: string, options: Partial<RedisStoreOptions> = {}): Promise<Replica> {
+		const replica = new Replica(this.make(prefix, options));
+		await replica.start();
+		return replica;
 	}
 
 	/** What would be left if the replica were killed now and its lease had lapsed, under another prefix. */

@@ -33,7 +33,8 @@ export class MosquittoSubscriber {
 	#taken = 0;
 
 	private constructor(t: Cleanup, args: readonly string[]) {
-		this.program = Program.start(t, "mosquitto_sub", ["-d", "-F", `${MESSAGE}%j`, ...args]);
+		// Line by line: the C library would keep what is no message until a buffer is full.
+		this.program = Program.start(t, "stdbuf", ["-oL", "mosquitto_sub", "-d", "-F", `${MESSAGE}%j`, ...args]);
 	}
 
 	/** Starts `mosquitto_sub` and waits for its SUBACK. */

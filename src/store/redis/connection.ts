@@ -47,6 +47,7 @@ export class Connection {
 	#answeredBefore = -1;
 	#silentSince = 0;
 	#corked = 0;
+	#batch = 0;
 	#lastError: Error | undefined;
 	#confirmation: Promise<void> | undefined;
 
@@ -58,6 +59,11 @@ export class Connection {
 
 	get ready(): boolean {
 		return this.#ready;
+	}
+
+	/** Number of the write that the next command leaves with: those of one turn share one, unless they are very many. */
+	get batch(): number {
+		return this.#batch;
 	}
 
 	/** Why there is no connection, as far as that is known. */
@@ -111,9 +117,11 @@ export class Connection {
 			stream.cork();
 			setImmediate(() => {
 				this.#corked = 0;
+				this.#batch++;
 				stream.uncork();
 			});
 		} else if (this.#corked % MAX_CORKED === 0) {
+			this.#batch++;
 			stream.uncork();
 			stream.cork();
 		}

@@ -1,7 +1,7 @@
 /** What the parts of the Redis store share. Knows none of the parts. */
 
 import { randomBytes } from "node:crypto";
-import type { StoreLimits } from "../store.ts";
+import type { SessionRef, StoreLimits } from "../store.ts";
 import type { Calls } from "./calls.ts";
 import type { ServerClock } from "./clock.ts";
 import type { Connection } from "./connection.ts";
@@ -15,8 +15,14 @@ export interface Context {
 	readonly names: Names;
 	readonly limits: StoreLimits;
 	readonly replicaId: string;
+	/** How long a replica is taken to live without a word from it. */
+	readonly leaseMs: number;
 	/** How scripts are told a time that a caller named. */
 	time(nowMs: number): number;
+	/** A session came here from another replica, which should hear of it. */
+	onTakeover(replicaId: string, session: SessionRef): void;
+	/** A session has moved on, and no call of its connection has shown it yet. */
+	onLost(session: SessionRef): void;
 	/** Something failed that no caller waits for. */
 	onError(error: Error): void;
 }

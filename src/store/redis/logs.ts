@@ -157,7 +157,7 @@ export function toEntry(log: string, [id, [, value]]: StreamEntry): LogEntry {
 }
 
 /** Entry ids are `0-{seq}`. */
-function seqOf(id: Buffer): number {
+export function seqOf(id: Buffer): number {
 	let seq = 0;
 	for (let at = 2; at < id.length; at++) seq = seq * 10 + (id[at] as number) - 0x30;
 	return seq;

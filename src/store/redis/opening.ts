@@ -117,12 +117,15 @@ export class Opening {
 	/** What the opening changes in other slots. */
 	async #follow(owned: Owned, reply: Reply, nowMs: number): Promise<void> {
 		const [last, token, owner, , , , , , , , , , gone, fired, cancelled, ended] = reply;
-		const { connection, keys } = this.#context;
+		const { connection, keys, replicaId, onTakeover } = this.#context;
 		const { deadlines, cleaning } = this.#parts;
 		const { clientId } = owned;
 		const ticketOf = (epoch: Buffer) => encodeTicket({ epoch: epoch.toString("latin1"), clientId });
 		const following: Promise<unknown>[] = [];
-		if (token.length > 0) following.push(connection.send("SREM", [keys.owned(owner.toString()), ticketOf(token)]));
+		if (token.length > 0) {
+			following.push(connection.send("SREM", [keys.owned(owner.toString()), ticketOf(token)]));
+			if (owner.toString() !== replicaId) onTakeover(owner.toString(), { clientId, epoch: token.toString("latin1") });
+		}
 		if (last.length > 0) following.push(deadlines.forgetExpiry(ticketOf(last)));
 		for (const epoch of fired) following.push(deadlines.announce(ticketOf(epoch), nowMs, 0, undefined));
 		for (const epoch of cancelled) following.push(deadlines.forgetWill(ticketOf(epoch)));

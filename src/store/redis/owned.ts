@@ -36,6 +36,10 @@ export class OwnedSessions {
 		this.#byClient.set(owned.clientId, owned);
 	}
 
+	all(): Owned[] {
+		return [...this.#byClient.values()];
+	}
+
 	delete(owned: Ticket): void {
 		if (this.#byClient.get(owned.clientId)?.epoch === owned.epoch) this.#byClient.delete(owned.clientId);
 	}

@@ -10,9 +10,6 @@ import { decodeTicket } from "./records.ts";
 import { scripts } from "./scripts.ts";
 import type { SharedLogs } from "./shared_logs.ts";
 
-/** How long a replica is taken to live without a word from it: longer than a failover of Redis. */
-export const LEASE_MS = 20_000;
-export const RENEW_MS = 5000;
 /** Sessions finished at the same time. */
 const AT_ONCE = 64;
 
@@ -32,11 +29,11 @@ export class Replicas {
 
 	/** Takes the lease, and ends what an earlier process of the same name has left. */
 	async join(nowMs: number): Promise<void> {
-		const { replicaId } = this.#context;
+		const { replicaId, leaseMs } = this.#context;
 		if (!(await this.#lease("join"))) {
 			throw new StoreError(
 				"unavailable",
-				`Cannot start as replica "${replicaId}": one of that name is alive. Give each its own REPLICA_ID, or wait ${LEASE_MS / 1000} s after a crash`,
+				`Cannot start as replica "${replicaId}": one of that name is alive. Give each its own REPLICA_ID, or wait ${leaseMs / 1000} s after a crash`,
 			);
 		}
 		await this.#endAll(replicaId, nowMs);
@@ -48,8 +45,8 @@ export class Replicas {
 	}
 
 	async #lease(step: "join" | "renew" | "end", replicaId = this.#context.replicaId): Promise<boolean> {
-		const { connection, keys } = this.#context;
-		return Number(await connection.run(scripts.replicaLease, [keys.leases], [replicaId, LEASE_MS, step])) === 1;
+		const { connection, keys, leaseMs } = this.#context;
+		return Number(await connection.run(scripts.replicaLease, [keys.leases], [replicaId, leaseMs, step])) === 1;
 	}
 
 	/** Gives the lease up. What is still connected is for others to end. */
@@ -68,8 +65,8 @@ export class Replicas {
 	 * have lapsed, and those who live must have the time to say so.
 	 */
 	async reapDead(nowMs: number): Promise<void> {
-		if (performance.now() - this.#connectedSince() < LEASE_MS) return;
-		const { connection, keys, clock, replicaId } = this.#context;
+		const { connection, keys, clock, replicaId, leaseMs } = this.#context;
+		if (performance.now() - this.#connectedSince() < leaseMs) return;
 		const serverMs = Math.floor((await clock.synchronise()) / 1000);
 		const dead = (await connection.send("ZRANGE", [keys.leases, "-inf", serverMs, "BYSCORE"])) as Buffer[];
 		for (const id of dead.map(String)) {

@@ -33,7 +33,7 @@ export class Routes {
 	#following = false;
 	#onLog: ((name: string, exists: boolean) => void) | undefined;
 	#waiting: { readonly version: number; readonly resolve: () => void }[] = [];
-	#asked: Promise<void> | undefined;
+	#asked: { readonly batch: number; readonly answer: Promise<void> } | undefined;
 
 	constructor(context: Context, target: RedisTarget) {
 		this.#context = context;
@@ -88,17 +88,16 @@ export class Routes {
 
 	/**
 	 * Resolves when all changes are known that were made before the call: a publication that is matched after that reaches
-	 * every subscription that was acknowledged before. One question for all calls of one turn.
+	 * every subscription that was acknowledged before. One question for all calls of one turn: it leaves after the last of them.
 	 */
 	catchUp(): Promise<void> {
-		if (this.#asked === undefined) {
-			const { connection, keys } = this.#context;
-			this.#asked = connection.send("GET", [keys.routeVersion]).then((reply) => this.#reached(Number(reply ?? 0)));
-			setImmediate(() => {
-				this.#asked = undefined;
-			});
+		const { connection, keys } = this.#context;
+		const { batch } = connection;
+		if (this.#asked?.batch !== batch) {
+			const answer = connection.send("GET", [keys.routeVersion]).then((reply) => this.#reached(Number(reply ?? 0)));
+			this.#asked = { batch, answer };
 		}
-		return this.#asked;
+		return this.#asked.answer;
 	}
 
 	#reached(version: number): Promise<void> | undefined {

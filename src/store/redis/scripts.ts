@@ -20,6 +20,7 @@ import sessionSubscribe from "./lua/session_subscribe.lua" with { type: "text" }
 import sessionUnsubscribe from "./lua/session_unsubscribe.lua" with { type: "text" };
 import sharedEnd from "./lua/shared_end.lua" with { type: "text" };
 import sharedMove from "./lua/shared_move.lua" with { type: "text" };
+import sharedPending from "./lua/shared_pending.lua" with { type: "text" };
 import sharedSettle from "./lua/shared_settle.lua" with { type: "text" };
 import sharedTake from "./lua/shared_take.lua" with { type: "text" };
 import timeClaim from "./lua/time_claim.lua" with { type: "text" };
@@ -57,6 +58,7 @@ export const scripts = {
 	sessionUnsubscribe: script("session_unsubscribe", sessionUnsubscribe),
 	sharedEnd: script("shared_end", sharedEnd),
 	sharedMove: script("shared_move", sharedMove),
+	sharedPending: script("shared_pending", sharedPending),
 	sharedSettle: script("shared_settle", sharedSettle),
 	sharedTake: script("shared_take", sharedTake),
 	timeClaim: script("time_claim", timeClaim),

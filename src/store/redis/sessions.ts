@@ -21,6 +21,8 @@ export interface Subscribed {
 	readonly cursor: number;
 }
 
+/** Sessions looked at together. */
+const AT_ONCE = 256;
 const NOT_STORED: Subscribed = { existed: false, cursor: 0 };
 
 /** A subscription on its way. */
@@ -194,6 +196,21 @@ export class Sessions {
 			session: () => this.#fenced(owned, connection.run(scripts.sessionBind, [meta, bound], [owned.epoch, log])),
 			logs: () => this.#shared.bind(log, seq, owned.incarnation),
 		});
+	}
+
+	/** Finds the sessions that have moved on while this replica was taken for dead. */
+	async findLost(): Promise<void> {
+		const { connection, keys, onLost } = this.#context;
+		const all = this.#owned.all();
+		for (let at = 0; at < all.length; at += AT_ONCE) {
+			const some = all.slice(at, at + AT_ONCE);
+			const tokens = await Promise.all(some.map(({ clientId }) => connection.send("HGET", [keys.session(clientId).meta, "token"])));
+			for (const [n, owned] of some.entries()) {
+				if (tokens[n] !== null && String(tokens[n]) === owned.epoch) continue;
+				this.#owned.delete(owned);
+				onLost(owned);
+			}
+		}
 	}
 
 	/** What says that the session has moved on is remembered. */

@@ -5,7 +5,8 @@
 
 import type { LogEntry } from "../store.ts";
 import type { Context } from "./context.ts";
-import { isShared, type StreamEntry, toEntry } from "./logs.ts";
+import { settled } from "./context.ts";
+import { isShared, type StreamEntry, seqOf, toEntry } from "./logs.ts";
 import type { Routes } from "./routes.ts";
 import { scripts } from "./scripts.ts";
 
@@ -16,6 +17,12 @@ export class SharedLogs {
 	readonly #context: Context;
 	readonly #routes: Routes;
 	readonly #consumer: string;
+	/** What was taken and is not settled, returned or bound: log → sequence numbers. */
+	readonly #held = new Map<string, Set<number>>();
+	/** Logs with calls that failed: they may have been done, and entries may be this replica's that nobody here has. */
+	readonly #doubtful = new Set<string>();
+	/** Entries that may be bound though their session was told that they are not: log → id → consumer. */
+	readonly #doubtfulBounds = new Map<string, Map<string, string>>();
 
 	constructor(context: Context, routes: Routes) {
 		this.#context = context;
@@ -25,26 +32,82 @@ export class SharedLogs {
 
 	async take(log: string, limit: number): Promise<LogEntry[]> {
 		const { connection, keys } = this.#context;
-		const reply = await connection.run(scripts.sharedTake, [keys.entries(log)], [this.#consumer, Math.min(limit, BATCH)]);
-		return (reply as StreamEntry[]).map((entry) => toEntry(log, entry));
+		if (this.#doubtful.has(log)) await this.#recover(log);
+		const taking = connection.run(scripts.sharedTake, [keys.entries(log)], [this.#consumer, Math.min(limit, BATCH)]);
+		const entries = ((await this.#noteFailure(log, taking)) as StreamEntry[]).map((entry) => toEntry(log, entry));
+		const held = this.#heldOf(log);
+		for (const { seq } of entries) held.add(seq);
+		return entries;
 	}
 
-	async settle(log: string, seqs: readonly number[]): Promise<void> {
+	settle(log: string, seqs: readonly number[]): Promise<void> {
 		const { connection, keys } = this.#context;
-		await Promise.all(batches(seqs).map((ids) => connection.run(scripts.sharedSettle, [keys.entries(log)], ids)));
+		this.#letGo(log, seqs);
+		const settling = batches(seqs).map((ids) => connection.run(scripts.sharedSettle, [keys.entries(log)], ids));
+		return this.#noteFailure(log, settled(settling));
 	}
 
-	async giveBack(log: string, seqs: readonly number[]): Promise<void> {
-		const { connection, keys } = this.#context;
-		await Promise.all(
-			batches(seqs).map((ids) => connection.run(scripts.sharedMove, [keys.entries(log)], [this.#consumer, "free", ...ids])),
-		);
+	giveBack(log: string, seqs: readonly number[]): Promise<void> {
+		this.#letGo(log, seqs);
+		return this.#noteFailure(log, settled(batches(seqs).map((ids) => this.#move(log, this.#consumer, "free", ids))));
 	}
 
 	/** From now on the entry is that session's. */
 	async bind(log: string, seq: number, incarnation: string): Promise<void> {
+		this.#letGo(log, [seq]);
+		const id = `0-${seq}`;
+		const consumer = sessionConsumer(incarnation);
+		try {
+			await this.#noteFailure(log, this.#move(log, this.#consumer, consumer, [id]));
+		} catch (error) {
+			const bounds = this.#doubtfulBounds.get(log) ?? new Map<string, string>();
+			this.#doubtfulBounds.set(log, bounds.set(id, consumer));
+			throw error;
+		}
+	}
+
+	#move(log: string, from: string, to: string, ids: readonly string[]): Promise<unknown> {
 		const { connection, keys } = this.#context;
-		await connection.run(scripts.sharedMove, [keys.entries(log)], [this.#consumer, sessionConsumer(incarnation), `0-${seq}`]);
+		return connection.run(scripts.sharedMove, [keys.entries(log)], [from, to, ...ids]);
+	}
+
+	#heldOf(log: string): Set<number> {
+		const held = this.#held.get(log) ?? new Set();
+		this.#held.set(log, held);
+		return held;
+	}
+
+	#letGo(log: string, seqs: readonly number[]): void {
+		const held = this.#held.get(log);
+		if (held === undefined) return;
+		for (const seq of seqs) held.delete(seq);
+		if (held.size === 0) this.#held.delete(log);
+	}
+
+	#noteFailure<T>(log: string, done: Promise<T>): Promise<T> {
+		done.catch(() => this.#doubtful.add(log));
+		return done;
+	}
+
+	/** Finds out what failed calls have done. */
+	async recoverAll(): Promise<void> {
+		for (const log of [...this.#doubtful]) await this.#recover(log);
+	}
+
+	/** Gives back what this replica has and nobody here knows of, so that somebody gets it. */
+	async #recover(log: string): Promise<void> {
+		const { connection, keys } = this.#context;
+		this.#doubtful.delete(log);
+		const recovering = async (): Promise<void> => {
+			const bounds = this.#doubtfulBounds.get(log) ?? [];
+			this.#doubtfulBounds.delete(log);
+			await settled([...bounds].map(([id, consumer]) => this.#move(log, consumer, "free", [id])));
+			const pending = await connection.run(scripts.sharedPending, [keys.entries(log)], [this.#consumer]);
+			const held = this.#held.get(log);
+			const lost = (pending as Buffer[]).filter((id) => held?.has(seqOf(id)) !== true).map(String);
+			for (let at = 0; at < lost.length; at += BATCH) await this.#move(log, this.#consumer, "free", lost.slice(at, at + BATCH));
+		};
+		await this.#noteFailure(log, recovering());
 	}
 
 	/** The session has ended: what is bound to it goes with it [MQTT-4.8.2-5]. */

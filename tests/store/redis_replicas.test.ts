@@ -1,0 +1,361 @@
+/** The Redis store with several replicas on one server: who owns a session, what all know, and what becomes of the dead. */
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Connection } from "../../src/store/redis/connection.ts";
+import { scripts } from "../../src/store/redis/scripts.ts";
+import type { RedisStoreOptions } from "../../src/store/redis_store.ts";
+import type { SessionRef } from "../../src/store/store.ts";
+import { assertRejects, message, NOW, numbers, seqs, subscription, text, texts, will } from "../contracts/store/fixture.ts";
+import { RedisBench, type Replica } from "./redis_support.ts";
+
+/** A lease that a test can wait for. */
+const LEASE_MS = 400;
+
+let bench: RedisBench;
+
+before(async () => {
+	bench = await RedisBench.start();
+});
+
+after(() => bench.stop());
+
+/** Runs a test with replicas `r1`, `r2`, … on one prefix. */
+function withReplicas(
+	title: string,
+	count: number,
+	body: (replicas: Replica[], prefix: string) => Promise<void>,
+	options: Partial<RedisStoreOptions> = {},
+): void {
+	test(`Redis store: ${title}`, async () => {
+		const prefix = bench.freshPrefix();
+		const replicas: Replica[] = [];
+		try {
+			for (const n of numbers(1, count)) replicas.push(await bench.startReplica(prefix, { replicaId: `r${n}`, ...options }));
+			await body(replicas, prefix);
+		} finally {
+			for (const { store } of replicas) await store.close();
+		}
+	});
+}
+
+/** What the server knows of a dead replica: nobody renews its lease. */
+async function lapse(prefix: string, replicaId: string): Promise<void> {
+	await bench.client.zadd(`${prefix}{reps}`, 0, replicaId);
+}
+
+async function until(condition: () => Promise<boolean>): Promise<void> {
+	const deadline = performance.now() + 10_000;
+	while (!(await condition())) {
+		assert.ok(performance.now() < deadline, "it did not happen");
+		await sleep(20);
+	}
+}
+
+withReplicas(
+	"a session that moves to another replica is resumed there, and every later write of the first is refused",
+	2,
+	async ([a, b]) => {
+		assert.ok(a && b);
+		const old = await a.connect("c");
+		await a.subscribe(old, "t");
+		await a.fill("t", 3);
+		await a.checkpoint(old, { cursors: [{ log: "t", cursor: 2, floor: 2 }], lastPacketId: 7 });
+		const present = await b.connect("c");
+		assert.deepEqual([present.sessionPresent, present.lastPacketId, present.subscriptions[0]?.cursor], [true, 7, 2]);
+		assert.deepEqual(texts(await b.read("t", 2)), ["3"]);
+		await assertRejects(a.checkpoint(old, { lastPacketId: 9 }), "fenced");
+		await assertRejects(a.store.subscribe(old.ref, [subscription("u")]), "fenced");
+		await assertRejects(a.store.unsubscribe(old.ref, ["t"]), "fenced");
+		await assertRejects(a.publish("t", ["t"], { reserve: { session: old.ref, packetId: 1 } }), "fenced");
+		await assertRejects(a.store.release(old.ref, 1), "fenced");
+		await assertRejects(a.close(old), "fenced");
+		assert.deepEqual(seqs(await b.read("t", 2)), [3], "nothing was appended, and the log is there");
+		assert.equal((await b.connect("c")).lastPacketId, 7);
+		assert.deepEqual((await b.store.due(NOW + 1e9, 10)).expiredSessions, []);
+	},
+);
+
+withReplicas("the refused close of the first owner announces neither will nor expiry", 2, async ([a, b]) => {
+	assert.ok(a && b);
+	const old = await a.connect("c", { will: will("old", 5) });
+	await b.connect("c", { will: will("new") });
+	await assertRejects(a.close(old), "fenced");
+	assert.deepEqual(await b.dueWills(NOW + 1e9), []);
+	assert.deepEqual((await b.store.due(NOW + 1e9, 10)).expiredSessions, []);
+	assert.equal((await b.store.stats()).sessions, 1);
+});
+
+test("Redis store: a replica is told of a session that it took from another, and not of its own", async () => {
+	const prefix = bench.freshPrefix();
+	const told: [string, SessionRef][] = [];
+	const a = await bench.startReplica(prefix, { replicaId: "a" });
+	const b = await bench.startReplica(prefix, { replicaId: "b", onTakeover: (replica, session) => told.push([replica, session]) });
+	const first = await a.connect("c", { sessionExpirySeconds: 0 });
+	await b.connect("c", { sessionExpirySeconds: 0 });
+	await b.connect("c");
+	assert.deepEqual(told, [["a", first.ref]]);
+	await a.dispose();
+	await b.dispose();
+});
+
+withReplicas("a log that one replica has made is known at the other as soon as that has caught up", 2, async ([a, b]) => {
+	assert.ok(a && b);
+	const client = await a.connect("c");
+	await b.redis.catchUp();
+	for (const n of numbers(1, 300)) {
+		await a.subscribe(client, `t/${n}`);
+		b.takeLogEvents();
+		const known: string[] = [];
+		// Another subscription is on its way, so that the versions differ.
+		const next = a.subscribe(client, `u/${n}`);
+		await b.redis.catchUp();
+		known.push(...b.takeLogEvents());
+		await next;
+		const all = await b.publish("x", [`t/${n}`]);
+		assert.equal(all.appended.length, 1);
+		assert.equal(b.known.has(`t/${n}`), true, `${n}: ${known}`);
+	}
+});
+
+withReplicas("a log that goes is unknown everywhere, and one that comes again begins anew", 2, async ([a, b]) => {
+	assert.ok(a && b);
+	const client = await a.connect("c");
+	await a.subscribe(client, "t");
+	await a.fill("t", 3);
+	await b.redis.catchUp();
+	await a.store.unsubscribe(client.ref, ["t"]);
+	await b.redis.catchUp();
+	assert.deepEqual(b.takeLogEvents(), ["+t", "-t"]);
+	assert.deepEqual((await b.publish("t", ["t"])).appended, []);
+	await b.subscribe(await b.connect("d"), "t");
+	assert.deepEqual((await a.publish("t", ["t"])).appended, [{ log: "t", seq: 1 }]);
+});
+
+withReplicas("the late removal of an old log does not hide the new one of that name", 2, async ([a, b], prefix) => {
+	assert.ok(a && b);
+	const client = await a.connect("c");
+	await a.subscribe(client, "t");
+	const generation = await bench.client.hget(`${prefix}{route}`, "t");
+	await a.store.unsubscribe(client.ref, ["t"]);
+	await b.subscribe(await b.connect("d"), "t");
+	const connection = await ready();
+	const keys = ["", ":version", ":changes"].map((suffix) => `${prefix}{route}${suffix}`);
+	for (const change of ["remove", "put"]) await connection.run(scripts.routeChange, keys, ["t", generation ?? "", change, 100]);
+	connection.close();
+	await a.redis.catchUp();
+	assert.ok(a.known.has("t"));
+	assert.notEqual(await bench.client.hget(`${prefix}{route}`, "t"), generation);
+});
+
+function ready(): Promise<Connection> {
+	return new Promise((resolve) => {
+		const connection: Connection = new Connection({
+			target: bench.server.url,
+			scripts: Object.values(scripts),
+			stallMs: 5000,
+			onReady: () => resolve(connection),
+			onError: () => {},
+		});
+	});
+}
+
+withReplicas("a route without a log is put right by the first publication that finds none", 2, async ([a, b], prefix) => {
+	assert.ok(a && b);
+	const client = await a.connect("c");
+	await a.subscribe(client, "t");
+	await b.redis.catchUp();
+	await bench.client.del(`${prefix}{l:t}`, `${prefix}{l:t}:m`);
+	assert.deepEqual((await b.publish("t", ["t"])).appended, []);
+	await until(async () => (await bench.client.hget(`${prefix}{route}`, "t")) === null);
+	await b.redis.catchUp();
+	assert.equal(b.known.has("t"), false);
+});
+
+withReplicas("a resumed session joins again the log that the server has lost", 1, async ([a], prefix) => {
+	assert.ok(a);
+	const client = await a.connect("c");
+	await a.subscribe(client, "t");
+	await a.fill("t", 3);
+	await a.checkpoint(client, { cursors: [{ log: "t", cursor: 3, floor: 3 }] });
+	await bench.client.del(`${prefix}{l:t}`, `${prefix}{l:t}:m`);
+	await a.publish("t", ["t"]);
+	await until(async () => !a.known.has("t"));
+	assert.equal((await a.connect("c")).subscriptions[0]?.cursor, 0);
+	assert.deepEqual((await a.publish("t", ["t"])).appended, [{ log: "t", seq: 1 }]);
+});
+
+withReplicas("a follower that has missed changes loads all routes again", 2, async ([a, b], prefix) => {
+	assert.ok(a && b);
+	const client = await a.connect("c");
+	for (const log of ["t", "gone"]) await a.subscribe(client, log);
+	await b.redis.catchUp();
+	await bench.client.eval(
+		`for n = 1, 5 do
+			local version = redis.call("INCR", KEYS[2])
+			redis.call("XADD", KEYS[3], "MAXLEN", "=", 1, version .. "-0", "log", "new" .. n, "generation", n)
+			redis.call("HSET", KEYS[1], "new" .. n, n)
+		end
+		redis.call("HDEL", KEYS[1], "gone")`,
+		3,
+		...["", ":version", ":changes"].map((suffix) => `${prefix}{route}${suffix}`),
+	);
+	await b.redis.catchUp();
+	assert.deepEqual([...b.known].sort(), ["new1", "new2", "new3", "new4", "new5", "t"]);
+});
+
+withReplicas(
+	"a share group's entries go to one replica each, and those of a dead one to another",
+	3,
+	async ([a, b, c], prefix) => {
+		assert.ok(a && b && c);
+		const log = "$share/g/t";
+		await a.subscribe(await a.connect("m1"), log);
+		await b.subscribe(await b.connect("m2"), log);
+		await a.fill(log, 10);
+		const taken = await Promise.all([a, b, a, b].map(({ store }) => store.takeShared(log, 2)));
+		assert.deepEqual(
+			taken
+				.flatMap((entries) => texts(entries))
+				.map(Number)
+				.sort((x, y) => x - y),
+			numbers(1, 8),
+		);
+		await a.store.settleShared(log, seqs(taken[0] ?? []));
+		await b.store.settleShared(log, [...seqs(taken[1] ?? []), ...seqs(taken[3] ?? [])]);
+		await lapse(prefix, "r1");
+		await sleep(LEASE_MS);
+		await c.redis.reapDead();
+		assert.deepEqual(texts(await b.store.takeShared(log, 10)), [...texts(taken[2] ?? []), "9", "10"]);
+	},
+	{ leaseMs: LEASE_MS },
+);
+
+withReplicas(
+	"the sessions of a dead replica are ended by the others, each will once",
+	3,
+	async ([a, b, c], prefix) => {
+		assert.ok(a && b && c);
+		const clients = numbers(1, 30).map((n) => `c${n}`);
+		await a.subscribe(await a.connect("volatile", { sessionExpirySeconds: 0, will: will("w") }), "$share/g/t");
+		for (const id of clients) await a.connect(id, { will: will("w"), sessionExpirySeconds: 60 });
+		await a.connect("moved", { will: will("w", 5) });
+		await b.connect("moved");
+		await lapse(prefix, "r1");
+		await sleep(LEASE_MS);
+		await Promise.all([b.redis.reapDead(), c.redis.reapDead()]);
+		const due = [...(await b.store.due(NOW, 20)).wills, ...(await c.store.due(NOW, 20)).wills];
+		assert.deepEqual(due.map(({ clientId }) => clientId).sort(), [...clients, "volatile"].sort());
+		await Promise.all(due.map(({ id }) => b.publish("w", [], { willId: id })));
+		assert.deepEqual([...(await b.dueWills(NOW + 1e9)), ...(await c.dueWills(NOW + 1e9))], []);
+		assert.equal(await bench.client.zscore(`${prefix}{reps}`, "r1"), null);
+		assert.equal(await bench.client.exists(`${prefix}{own:r1}`), 0);
+		assert.equal((await b.store.stats()).logs, 0);
+		await assertRejects(a.store.release({ clientId: "c1", epoch: "" }, 1), "fenced");
+		await assertRejects(
+			a.connect("c1").then((again) => a.close(again).then(() => a.checkpoint(again, {}))),
+			"fenced",
+		);
+	},
+	{ leaseMs: LEASE_MS },
+);
+
+withReplicas("a replica that has not been connected for a whole lease ends nobody's sessions", 2, async ([a, b], prefix) => {
+	assert.ok(a && b);
+	await a.connect("c", { will: will("w") });
+	await lapse(prefix, "r1");
+	await b.redis.reapDead();
+	assert.deepEqual(await b.dueWills(NOW + 1e9), []);
+});
+
+test("Redis store: a replica that was taken for dead is told which sessions it has lost", async () => {
+	const prefix = bench.freshPrefix();
+	const lost: string[] = [];
+	const errors: string[] = [];
+	const a = await bench.startReplica(prefix, {
+		replicaId: "a",
+		leaseMs: LEASE_MS,
+		onLost: ({ clientId }) => lost.push(clientId),
+		onError: ({ message }) => errors.push(message),
+	});
+	const b = await bench.startReplica(prefix, { replicaId: "b", leaseMs: 60_000 });
+	await a.connect("c");
+	await a.connect("d");
+	await bench.client.zrem(`${prefix}{reps}`, "a");
+	await b.connect("c");
+	await until(async () => lost.length > 0);
+	assert.deepEqual(lost, ["c"]);
+	assert.ok(
+		errors.some((text) => text.includes("taken") || text.includes("took")),
+		errors.join(),
+	);
+	await a.dispose();
+	await b.dispose();
+});
+
+test("Redis store: a second replica of the same name is refused while the first lives", async () => {
+	const prefix = bench.freshPrefix();
+	const first = await bench.startReplica(prefix, {});
+	await assert.rejects(bench.startReplica(prefix, {}), /replica "r1".*REPLICA_ID/);
+	await first.dispose();
+	await (await bench.startReplica(prefix, {})).dispose();
+});
+
+test("Redis store: deadlines run by the server's clock, whatever the replica's says", async () => {
+	const prefix = bench.freshPrefix();
+	const hour = 3_600_000;
+	let ahead = 0;
+	const a = await bench.startReplica(prefix, { trustNow: false, clock: { nowMs: () => NOW + ahead } });
+	await a.close(await a.connect("c", { sessionExpirySeconds: 60, nowMs: NOW, will: will("w", 30) }), { nowMs: NOW });
+	ahead = hour;
+	assert.deepEqual(await a.store.due(NOW + hour, 10), { wills: [], expiredSessions: [] });
+	assert.deepEqual((await a.store.due(NOW + hour + 61_000, 10)).expiredSessions, ["c"], "a difference to the caller's own clock counts");
+	await a.dispose();
+});
+
+test("Redis store: a will that another replica has taken up comes to it only, until its claim lapses", async () => {
+	const prefix = bench.freshPrefix();
+	const a = await bench.startReplica(prefix, { replicaId: "a" });
+	const b = await bench.startReplica(prefix, { replicaId: "b" });
+	await a.close(await a.connect("c", { will: will("w") }));
+	assert.deepEqual(await a.dueWills(NOW), ["c"]);
+	assert.deepEqual(await b.dueWills(NOW + 9_999), []);
+	assert.deepEqual(await a.dueWills(NOW), ["c"]);
+	assert.deepEqual(await b.dueWills(NOW + 10_000), ["c"]);
+	await a.dispose();
+	await b.dispose();
+});
+
+test("Redis store: a QoS 2 publication that a crash interrupted is repeated without a second entry [MQTT-4.3.3-10]", async () => {
+	const prefix = bench.freshPrefix();
+	const a = await bench.startReplica(prefix, {});
+	const reader = await a.connect("reader");
+	for (const log of ["t", "u"]) await a.subscribe(reader, log);
+	const client = await a.connect("c");
+	const content = message("t", { payload: "x", qos: 2, retain: true });
+	await a.publish("t", ["t", "u"], { message: content, retain: true, reserve: { session: client.ref, packetId: 5 } });
+	// As if it had been killed before the second log and the last step.
+	const copy = await bench.copyAsKilled(prefix);
+	await bench.client.hset(`${copy}{c:c}:r`, "5", "1");
+	await bench.client.xtrim(`${copy}{l:u}`, "MAXLEN", 0);
+	for (const key of await bench.client.keys(`${copy}{l:u}:t:*`)) await bench.client.del(key);
+	await a.dispose();
+	const b = await bench.startReplica(copy, {});
+	const again = await b.connect("c");
+	assert.deepEqual(again.reservedIds, [], "the client has no PUBREC and sends it again");
+	const repeated = await b.publish("t", ["t", "u"], { message: content, retain: true, reserve: { session: again.ref, packetId: 5 } });
+	assert.deepEqual(repeated, {
+		appended: [
+			{ log: "t", seq: 1 },
+			{ log: "u", seq: 2 },
+		],
+		duplicate: false,
+	});
+	assert.deepEqual(
+		(await b.read("t")).map((entry) => text(entry.message)),
+		["x"],
+	);
+	assert.equal((await b.publish("t", ["t"], { reserve: { session: again.ref, packetId: 5 } })).duplicate, true);
+	await b.dispose();
+});
