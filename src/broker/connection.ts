@@ -96,6 +96,10 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 		return this.#outbound.congested ? 0 : this.#channel.room;
 	}
 
+	get full(): boolean {
+		return this.#channel.full;
+	}
+
 	get congested(): boolean {
 		return this.#outbound.congested;
 	}

@@ -21,6 +21,7 @@ export class LocalSubscriber implements SubscribingClient {
 	readonly session: SessionRef = { clientId: "", epoch: "" };
 	readonly persistent = false;
 	readonly congested = false;
+	readonly full = false;
 	readonly room = Number.POSITIVE_INFINITY;
 	routeMark = 0;
 	overlap: Overlap | undefined;

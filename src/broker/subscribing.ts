@@ -28,6 +28,8 @@ export interface SubscribingClient extends Receiver {
 	readonly open: boolean;
 	/** Whether this is the subscription that stands for its filter now. */
 	holds(subscription: Subscription): boolean;
+	/** Whether it cannot even keep another message of QoS ≥ 1 until there is room. */
+	readonly full: boolean;
 	/** Resolves when it can take another page of messages; false when the connection is gone. */
 	whenRoom(): Promise<boolean>;
 }
@@ -114,8 +116,8 @@ export class Subscribing {
 			if (!client.holds(subscription)) return false;
 			for (const message of page.messages) {
 				if (subscription.options.noLocal && message.publisher === client.clientId) continue;
-				// A page can be a hundred times what the client has room for, and what finds no room is dropped.
-				const full = subscription.options.qos === 0 ? client.congested : client.room === 0;
+				// A page can be more than the client has room for, and what finds no room is dropped.
+				const full = subscription.options.qos === 0 ? client.congested : client.full;
 				if (full && !((await client.whenRoom()) && client.holds(subscription))) return false;
 				this.#routing.deliverRetained(client, subscription, message);
 			}

@@ -96,6 +96,11 @@ export class Channel {
 		return this.#session?.outbox.queued ?? 0;
 	}
 
+	/** Whether not even one more delivery may wait. */
+	get full(): boolean {
+		return this.#session?.outbox.full ?? false;
+	}
+
 	/** First call: the socket is open. */
 	open(nowMs: number): readonly Effect[] {
 		return [{ kind: "setTimer", atMs: nowMs + this.#limits.connectTimeoutSeconds * 1000 }];

@@ -20,9 +20,13 @@ export class DeliveryQueue {
 		return this.#deliveries.length - this.#head;
 	}
 
+	get full(): boolean {
+		return this.length >= this.#maxLength || this.#bytes >= this.#maxBytes;
+	}
+
 	/** Answers false when the queue is full: the delivery is not in it. */
 	push(delivery: Delivery): boolean {
-		if (this.length >= this.#maxLength || this.#bytes >= this.#maxBytes) return false;
+		if (this.full) return false;
 		this.#deliveries.push({ ...delivery, message: kept(delivery.message) });
 		this.#bytes += delivery.message.payload.length;
 		return true;

@@ -73,6 +73,11 @@ export class Outbox {
 		return this.#queue.length;
 	}
 
+	/** Whether not even one more delivery may wait. */
+	get full(): boolean {
+		return this.#queue.full;
+	}
+
 	/** How many more deliveries could be sent at once. */
 	get room(): number {
 		if (this.#inflightBytes >= this.#options.windowBytes) return 0;

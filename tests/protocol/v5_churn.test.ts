@@ -160,7 +160,12 @@ describe("sessions with ever new connections in MQTT 5.0", () => {
 				}
 			}
 			assert.equal(completed().size, published, "every message is completed");
-			if (qos === 2) assert.equal(members.reduce((sum, member) => sum + new Set(member.received).size, 0), published, "no message had two members");
+			if (qos === 2)
+				assert.equal(
+					members.reduce((sum, member) => sum + new Set(member.received).size, 0),
+					published,
+					"no message had two members",
+				);
 		});
 	}
 });

@@ -1,5 +1,7 @@
 /** What the tests of the Redis store share: stores on a server, and what a kill of their process would leave. */
 
+import assert from "node:assert/strict";
+import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
 import { createRedisStore, type RedisStore, type RedisStoreOptions } from "../../src/store/redis_store.ts";
 import type { StoreLimits } from "../../src/store/store.ts";
@@ -15,6 +17,15 @@ for _, key in ipairs(redis.call("KEYS", ARGV[1] .. "*")) do
 	redis.call("COPY", key, ARGV[2] .. string.sub(key, #ARGV[1] + 1))
 end
 return redis.call("ZADD", ARGV[2] .. "{reps}", "XX", 0, ARGV[3])`;
+
+/** Waits for what happens by itself. */
+export async function until(condition: () => Promise<boolean>): Promise<void> {
+	const deadline = performance.now() + 10_000;
+	while (!(await condition())) {
+		assert.ok(performance.now() < deadline, "it did not happen");
+		await sleep(20);
+	}
+}
 
 /** A store of its own among several on one prefix, and the logs that it knows of. */
 export class Replica extends Fixture {

@@ -53,7 +53,7 @@ export class MosquittoSubscriber {
 	/** The next messages, as many as that. */
 	take(count: number): Promise<MosquittoMessage[]> {
 		return this.program.until(`${count} messages`, () => {
-			const messages = this.#messages();
+			const { messages } = this;
 			if (messages.length < this.#taken + count) return undefined;
 			this.#taken += count;
 			return messages.slice(this.#taken - count, this.#taken);
@@ -64,7 +64,8 @@ export class MosquittoSubscriber {
 		return (await this.take(1))[0] as MosquittoMessage;
 	}
 
-	#messages(): MosquittoMessage[] {
+	/** All that it has got so far. */
+	get messages(): MosquittoMessage[] {
 		const lines = this.program.stdout.split("\n").slice(0, -1);
 		return lines.filter((line) => line.startsWith(MESSAGE)).map((line) => JSON.parse(line.slice(MESSAGE.length)) as MosquittoMessage);
 	}

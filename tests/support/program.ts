@@ -2,6 +2,7 @@
 
 import { spawn } from "node:child_process";
 import process from "node:process";
+import type { Writable } from "node:stream";
 import type { Cleanup } from "./test_broker.ts";
 
 const PATIENCE_MS = 20_000;
@@ -18,8 +19,10 @@ export interface ProgramOptions {
 	readonly cwd?: string;
 	/** All of its environment; that of the test when absent. */
 	readonly env?: Readonly<Record<string, string | undefined>>;
-	/** What it reads on its standard input; nothing when absent. */
+	/** What it reads on its standard input, which then ends; nothing when absent. */
 	readonly input?: string;
+	/** Its standard input stays open, for `write`. */
+	readonly interactive?: boolean;
 }
 
 export class Program {
@@ -27,17 +30,20 @@ export class Program {
 	/** Settles when it is gone and all its output has come. */
 	readonly ended: Promise<Ended>;
 	readonly #name: string;
+	#stdin: Writable | undefined;
 	#stdout = "";
 	#stderr = "";
 	#running = true;
 	#changed: () => void = () => {};
 
-	private constructor(t: Cleanup, command: string, args: readonly string[], { cwd, env = process.env, input }: ProgramOptions) {
+	private constructor(t: Cleanup, command: string, args: readonly string[], options: ProgramOptions) {
+		const { cwd, env = process.env, input = "", interactive = false } = options;
 		this.#name = [command, ...args].join(" ");
 		const child = spawn(command, args, { cwd, env: { ...env }, stdio: "pipe" });
 		this.pid = child.pid ?? 0;
 		child.stdin.on("error", () => {});
-		child.stdin.end(input ?? "");
+		if (interactive) this.#stdin = child.stdin;
+		else child.stdin.end(input);
 		child.stdout.setEncoding("utf8").on("data", (text: string) => {
 			this.#stdout += text;
 			this.#changed();
@@ -73,6 +79,11 @@ export class Program {
 
 	get stderr(): string {
 		return this.#stderr;
+	}
+
+	/** Gives an interactive program something to read. */
+	write(text: string): void {
+		this.#stdin?.write(text);
 	}
 
 	/** Looks at its output whenever there is more, until `look` finds something. Rejects when it ends first, or takes too long. */
