@@ -59,3 +59,13 @@ export interface Authorizer {
 
 /** Whoever has not been authenticated yet. */
 export const NOBODY: Principal = { name: "", method: "none", expiresAtMs: Number.POSITIVE_INFINITY };
+
+/** Asks an authorizer; one that throws or rejects has not said yes. */
+export function permitted(authorizer: Authorizer, principal: Principal, clientId: string, access: Access): boolean | Promise<boolean> {
+	try {
+		const decision = authorizer.permits(principal, clientId, access);
+		return typeof decision === "boolean" ? decision : decision.catch(() => false);
+	} catch {
+		return false;
+	}
+}

@@ -114,10 +114,21 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 		try {
 			this.#decoder.decode(bytes, this.#onPacket);
 		} catch (error) {
-			if (!(error instanceof MqttError)) throw error;
-			const { reasonCode, message } = error;
-			this.handle({ kind: "malformed", version: this.#decoder.protocolVersion, reasonCode, reason: message });
+			this.#malformed(error);
 		}
+	}
+
+	#malformed(error: unknown): void {
+		const version = this.#decoder.protocolVersion;
+		if (error instanceof MqttError) {
+			this.handle({ kind: "malformed", version, reasonCode: error.reasonCode, reason: error.message });
+			return;
+		}
+		// A defect of ours, met by the bytes of one client: it must not end the process, and so everybody else's connection.
+		this.#context.log.error("A packet met a defect", { clientId: this.clientId, error });
+		this.#handling = false;
+		this.#inputs.length = 0;
+		this.handle({ kind: "malformed", version, reasonCode: ReasonCode.implementationSpecificError, reason: "the server has met a defect" });
 	}
 
 	onText(): void {

@@ -1,6 +1,6 @@
 /** The publications of one client: its rights, its order, and the result of each. */
 
-import type { Principal } from "../auth/auth.ts";
+import { type Principal, permitted } from "../auth/auth.ts";
 import { countByCode } from "../metrics.ts";
 import type { Message } from "../mqtt/message.ts";
 import { ReasonCode } from "../mqtt/reason_code.ts";
@@ -8,6 +8,9 @@ import type { Input } from "../session/effects.ts";
 import type { SessionRef } from "../store/store.ts";
 import type { ConnectionContext } from "./context.ts";
 import { NotStored, type PublishContext } from "./routing.ts";
+
+/** What a waiting message takes besides its payload, roughly. */
+const PER_MESSAGE_BYTES = 256;
 
 /** The client that publishes. */
 export interface Publisher {
@@ -25,6 +28,8 @@ export class Publishing {
 	readonly #publisher: Publisher;
 	/** Publications behind one whose right is still being decided, in order; `undefined` while none is. */
 	#waiting: { readonly message: Message; readonly packetId: number }[] | undefined;
+	/** Payload bytes of these. */
+	#waitingBytes = 0;
 
 	constructor(context: ConnectionContext, publisher: Publisher) {
 		this.#context = context;
@@ -34,22 +39,31 @@ export class Publishing {
 	/** Publishes if the client may. For QoS ≥ 1 `published` follows when the message is stored, in any case. */
 	publish(message: Message, packetId: number): void {
 		if (this.#waiting !== undefined) {
-			this.#waiting.push({ message, packetId });
+			this.#wait(this.#waiting, message, packetId);
 			return;
 		}
-		const permitted = this.#permits(message);
-		if (typeof permitted === "boolean") {
-			this.#decided(message, packetId, permitted);
+		const decision = this.#permits(message);
+		if (typeof decision === "boolean") {
+			this.#decided(message, packetId, decision);
 			return;
 		}
 		this.#waiting = [];
 		const decide = (yes: boolean) => {
 			const waiting = this.#waiting ?? [];
 			this.#waiting = undefined;
+			this.#waitingBytes = 0;
 			this.#decided(message, packetId, yes);
 			for (const next of waiting) this.publish(next.message, next.packetId);
 		};
-		permitted.then(decide, () => decide(false));
+		void decision.then(decide);
+	}
+
+	/** Whoever floods faster than its rights are decided is cut off. */
+	#wait(waiting: { readonly message: Message; readonly packetId: number }[], message: Message, packetId: number): void {
+		this.#waitingBytes += message.payload.length + PER_MESSAGE_BYTES;
+		if (this.#waitingBytes <= this.#context.maxBufferedBytes) waiting.push({ message, packetId });
+		else
+			this.#publisher.handle({ kind: "end", reasonCode: ReasonCode.quotaExceeded, reason: "too much waits for a decision on its rights" });
 	}
 
 	#permits(message: Message): boolean | Promise<boolean> {
@@ -57,13 +71,14 @@ export class Publishing {
 		// Topics that begin with $ are the broker's own ($SYS) or reserved.
 		if (topic.charCodeAt(0) === 0x24) return false;
 		const { principal, clientId } = this.#publisher;
-		return this.#context.authorizer.permits(principal, clientId, { action: "publish", topic, qos: message.qos, retain: message.retain });
+		const access = { action: "publish", topic, qos: message.qos, retain: message.retain } as const;
+		return permitted(this.#context.authorizer, principal, clientId, access);
 	}
 
-	#decided(message: Message, packetId: number, permitted: boolean): void {
+	#decided(message: Message, packetId: number, yes: boolean): void {
 		const { metrics, routing } = this.#context;
 		const publisher = this.#publisher;
-		if (!permitted) {
+		if (!yes) {
 			metrics.dropped.notAuthorized++;
 			this.#result(packetId, ReasonCode.notAuthorized);
 			return;

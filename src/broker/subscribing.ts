@@ -1,6 +1,6 @@
 /** The subscribe and unsubscribe use cases: rights, store, matching, and the retained messages that a new subscription is owed. */
 
-import type { Authorizer, Principal } from "../auth/auth.ts";
+import { type Authorizer, type Principal, permitted } from "../auth/auth.ts";
 import type { Clock } from "../clock.ts";
 import { countByCode, type Metrics } from "../metrics.ts";
 import type { Message } from "../mqtt/message.ts";
@@ -130,12 +130,10 @@ export class Subscribing {
 	#judge(client: SubscribingClient, entry: SubscribeEntry): ReasonCode | Promise<ReasonCode> {
 		if (entry.problem !== ReasonCode.success) return entry.problem;
 		const { matchFilter: filter, options } = entry.subscription;
-		const permitted = this.#authorizer.permits(client.principal, client.clientId, { action: "subscribe", filter, qos: options.qos });
-		if (typeof permitted === "boolean") return permitted ? ReasonCode.success : ReasonCode.notAuthorized;
-		return permitted.then(
-			(yes) => (yes ? ReasonCode.success : ReasonCode.notAuthorized),
-			() => ReasonCode.notAuthorized,
-		);
+		const access = { action: "subscribe", filter, qos: options.qos } as const;
+		const decision = permitted(this.#authorizer, client.principal, client.clientId, access);
+		const code = (yes: boolean) => (yes ? ReasonCode.success : ReasonCode.notAuthorized);
+		return typeof decision === "boolean" ? code(decision) : decision.then(code);
 	}
 }
 

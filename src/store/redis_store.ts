@@ -223,10 +223,11 @@ export class RedisStore implements Store {
 	}
 
 	due(nowMs: number, limit: number): Promise<Due> {
-		return this.#with(({ deadlines, cleaning, retained }) => {
-			const expired = retained.expire(nowMs);
+		return this.#with(({ deadlines, cleaning, retained, logs }) => {
+			// This is called again and again, which makes it the place for what has no deadline either.
+			const others = Promise.all([retained.expire(nowMs), logs.audit()]);
 			const due = deadlines.due(nowMs, limit, (clientId, gone, ended) => cleaning.clean(clientId, gone, ended));
-			return this.#alongside(Promise.all([due, expired]).then(([found]) => found));
+			return this.#alongside(Promise.all([due, others]).then(([found]) => found));
 		});
 	}
 

@@ -44,6 +44,8 @@ class Session:
         options = {"client_id": id, "protocol": version, "transport": transport}
         if version < 5:
             options["clean_session"] = clean
+        if hasattr(mqtt, "CallbackAPIVersion"):  # Paho 2
+            options["callback_api_version"] = mqtt.CallbackAPIVersion.VERSION1
         client = mqtt.Client(**options)
         if transport == "websockets":
             client.ws_set_options(path="/mqtt")

@@ -1,15 +1,21 @@
-/** The Redis store against a real server: the store contract, and what only Redis can do wrong. */
+/** The store contract against a real Redis server, alone and as one that has the rules of a cluster. */
 
 import { after, before } from "node:test";
 import { storeContract } from "../contracts/store_contract.ts";
 import { RedisBench } from "./redis_support.ts";
 
-let bench: RedisBench;
+let server: RedisBench;
+let cluster: RedisBench;
 
 before(async () => {
-	bench = await RedisBench.start();
+	server = await RedisBench.start();
+	cluster = await RedisBench.startCluster();
 });
 
-after(() => bench.stop());
+after(async () => {
+	await server.stop();
+	await cluster.stop();
+});
 
-storeContract("Redis store", (limits) => bench.openHarness(limits), true);
+storeContract("Redis store", (limits) => server.openHarness(limits), true);
+storeContract("Redis store in slots", (limits) => cluster.openHarness(limits), true);

@@ -14,9 +14,12 @@ export const LIMITS: StoreLimits = { logMaxMessages: 100_000, maxRetained: 100_0
 /** Copies all keys of a prefix to another one, in one step. */
 const SNAPSHOT = `
 for _, key in ipairs(redis.call("KEYS", ARGV[1] .. "*")) do
-	redis.call("COPY", key, ARGV[2] .. string.sub(key, #ARGV[1] + 1))
+	redis.call("RESTORE", ARGV[2] .. string.sub(key, #ARGV[1] + 1), 0, redis.call("DUMP", key))
 end
-return redis.call("ZADD", ARGV[2] .. "{reps}", "XX", 0, ARGV[3])`;
+for _, replica in ipairs(redis.call("ZRANGE", ARGV[2] .. "{reps}", 0, -1)) do
+	redis.call("ZADD", ARGV[2] .. "{reps}", 0, replica)
+end
+return 1`;
 
 /** Waits for what happens by itself. */
 export async function until(condition: () => Promise<boolean>): Promise<void> {
@@ -59,12 +62,20 @@ export class RedisBench {
 
 	private constructor(server: RedisServer) {
 		this.server = server;
-		this.client = new Redis(server.url);
+		this.client = new Redis(server.url, { commandTimeout: 10_000 });
 		this.client.on("error", () => {});
 	}
 
 	static async start(settings: readonly string[] = []): Promise<RedisBench> {
 		return new RedisBench(await startRedis(settings));
+	}
+
+	/** A cluster of one: it refuses a script or command whose keys are in several slots. */
+	static async startCluster(): Promise<RedisBench> {
+		const bench = await RedisBench.start(["--cluster-enabled", "yes"]);
+		await bench.client.call("CLUSTER", "ADDSLOTSRANGE", 0, 16_383);
+		await until(async () => /cluster_state:ok/.test(String(await bench.client.call("CLUSTER", "INFO"))));
+		return bench;
 	}
 
 	freshPrefix(): string {
@@ -89,10 +100,10 @@ export class RedisBench {
 		return replica;
 	}
 
-	/** What would be left if the replica were killed now and its lease had lapsed, under another prefix. */
-	async copyAsKilled(prefix: string, replicaId = "r1"): Promise<string> {
+	/** What would be left if all replicas were killed now and their leases had lapsed, under another prefix. */
+	async copyAsKilled(prefix: string): Promise<string> {
 		const copy = this.freshPrefix();
-		await this.client.eval(SNAPSHOT, 0, prefix, copy, replicaId);
+		await this.client.eval(SNAPSHOT, 0, prefix, copy);
 		return copy;
 	}
 

@@ -212,7 +212,8 @@ class Judge {
 			);
 			const missing = mine.filter((sent) => !reader.seen.has(sent));
 			lost += missing.length;
-			for (const { event } of missing.slice(0, MAX_VIOLATIONS)) this.#violation(`${reader.name} never got ${nameOf(event)}, ${placeOf(event, mine, reader)}`);
+			for (const { event } of missing.slice(0, MAX_VIOLATIONS))
+				this.#violation(`${reader.name} never got ${nameOf(event)}, ${placeOf(event, mine, reader)}`);
 		}
 		return lost;
 	}

@@ -10,6 +10,7 @@ import type { AddressInfo } from "node:net";
 import { connect as connectSocket, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
@@ -47,7 +48,8 @@ export async function startRedis(settings: readonly string[] = []): Promise<Redi
 		async restart() {
 			child = await launch(directory, port, settings);
 		},
-		signal: (name) => void child.kill(name),
+		// `child.kill` takes any signal for the end on Deno.
+		signal: (name) => void process.kill(child.pid as number, name),
 		async stop() {
 			await kill();
 			rmSync(directory, { recursive: true });

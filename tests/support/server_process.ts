@@ -87,19 +87,24 @@ export async function startServer(t: Cleanup, env: Environment = {}): Promise<Se
  * answers can be called from the first test on.
  */
 export function suiteServer(env: (t: Cleanup) => Environment = () => ({})): () => ServerProcess {
-	const endings: (() => void | Promise<void>)[] = [];
-	const t: Cleanup = { after: (ending) => void endings.unshift(ending) };
+	const t = suiteCleanup();
 	let server: ServerProcess | undefined;
 	before(async () => {
 		server = await startServer(t, env(t));
-	});
-	after(async () => {
-		for (const ending of endings) await ending();
 	});
 	return () => {
 		if (server === undefined) throw new Error("the server of a suite can be used within its tests only");
 		return server;
 	};
+}
+
+/** For the suite in whose body this is called: what is registered ends with it, last first. */
+export function suiteCleanup(): Cleanup {
+	const endings: (() => void | Promise<void>)[] = [];
+	after(async () => {
+		for (const ending of endings) await ending();
+	});
+	return { after: (ending) => void endings.unshift(ending) };
 }
 
 /** Runs a server that is expected to end by itself. Settings are as in {@link startServer}. */

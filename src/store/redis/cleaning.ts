@@ -46,7 +46,7 @@ export class Cleaning {
 	async clean(clientId: string, gone: readonly Gone[], endedSubscriptions: number): Promise<void> {
 		const { connection, keys } = this.#context;
 		const cleaned = gone.map(({ kind, name, log }) =>
-			kind === "member" ? this.#logs.leave(log, name) : this.#shared.dropBound(log, name),
+			kind === "member" ? this.#logs.leave(log, { join: name, clientId }) : this.#shared.dropBound(log, name),
 		);
 		if (endedSubscriptions > 0) cleaned.push(this.count(-endedSubscriptions));
 		await settled(cleaned);
@@ -56,7 +56,7 @@ export class Cleaning {
 	/** Counts stored subscriptions. */
 	async count(change: number): Promise<void> {
 		const { connection, keys } = this.#context;
-		if (change !== 0) await connection.send("INCRBY", [keys.subscriptionCount, change]);
+		if (change !== 0) await connection.run(scripts.subscriptionsCount, [keys.subscriptionCount], [change]);
 	}
 
 	/**

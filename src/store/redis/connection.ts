@@ -98,7 +98,7 @@ export class Connection {
 	/** Gives the connection up; another is made, with the next address if there are several. */
 	drop(reason: string): void {
 		this.#lastError = new Error(reason);
-		this.#redis?.disconnect();
+		this.#end();
 	}
 
 	/** Ends it for good. What is under way is rejected. */
@@ -106,7 +106,13 @@ export class Connection {
 		this.#closed = true;
 		clearInterval(this.#watchdog);
 		clearTimeout(this.#retryTimer);
+		this.#end();
+	}
+
+	/** Now: to wait for a server that does not answer is what made it end. */
+	#end(): void {
 		this.#redis?.disconnect();
+		this.#redis?.stream?.destroy();
 	}
 
 	#send(label: string, name: string, args: readonly Argument[]): Promise<unknown> {

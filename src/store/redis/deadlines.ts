@@ -44,10 +44,12 @@ export class Deadlines {
 		await Promise.all([connection.send("ZREM", [deadlines, ticket]), connection.send("HDEL", [claims, ticket])]);
 	}
 
-	/** It is not due before that time. */
-	async #postpone(deadlines: string, claims: string, ticket: string, dueMs: number): Promise<void> {
-		const { connection } = this.#context;
-		await Promise.all([connection.send("ZADD", [deadlines, "XX", dueMs, ticket]), connection.send("HDEL", [claims, ticket])]);
+	/** Nothing is due for so many ms. Unlike a plain ZADD this works on a full server too. */
+	async #postpone(which: "wills" | "expiries", ticket: string, serverMs: number, byMs: number): Promise<void> {
+		const { connection, keys } = this.#context;
+		const [claims, waits] = which === "wills" ? [keys.willClaims, [byMs, ""]] : [keys.expiryClaims, ["", byMs]];
+		const postponed = connection.run(scripts.timeHint, [keys.wills, keys.expiries], [ticket, serverMs, ...waits]);
+		await Promise.all([postponed, connection.send("HDEL", [claims, ticket])]);
 	}
 
 	/** Wills to publish, and sessions that have ended with this call; `clean` gives up what those leave. */
@@ -57,7 +59,7 @@ export class Deadlines {
 			this.#claim(keys.wills, keys.willClaims, nowMs, limit),
 			this.#claim(keys.expiries, keys.expiryClaims, nowMs, limit),
 		]);
-		const ended = await Promise.all(expiries.tickets.map((ticket) => this.#expire(ticket, nowMs, clean)));
+		const ended = await Promise.all(expiries.tickets.map((ticket) => this.#expire(ticket, expiries.nowMs, nowMs, clean)));
 		const found = await Promise.all(wills.tickets.map((ticket) => this.#will(ticket, wills.nowMs, nowMs)));
 		return { wills: found.filter((will) => will !== undefined), expiredSessions: ended.filter((clientId) => clientId !== undefined) };
 	}
@@ -82,13 +84,13 @@ export class Deadlines {
 		const { dueMs, expirySeconds, message } = decodeWill(record);
 		if (dueMs === 0 || dueMs > serverMs) {
 			// While its connection seems to live, the close that announced it may still come.
-			await this.#postpone(keys.wills, keys.willClaims, id, dueMs === 0 ? serverMs + RECHECK_MS : dueMs);
+			await this.#postpone("wills", id, serverMs, dueMs === 0 ? RECHECK_MS : dueMs - serverMs);
 			return undefined;
 		}
 		return { id, clientId, message: expirySeconds === undefined ? message : { ...message, expiresAtMs: nowMs + expirySeconds * 1000 } };
 	}
 
-	async #expire(bytes: Buffer, nowMs: number, clean: Clean): Promise<string | undefined> {
+	async #expire(bytes: Buffer, serverMs: number, nowMs: number, clean: Clean): Promise<string | undefined> {
 		const { connection, keys, time } = this.#context;
 		const { epoch, clientId } = decodeTicket(bytes);
 		const ticket = encodeTicket({ epoch, clientId });
@@ -100,7 +102,7 @@ export class Deadlines {
 		);
 		const [outcome, ended, left] = reply as [number, number, Buffer[]];
 		if (outcome < 0) {
-			await this.#postpone(keys.expiries, keys.expiryClaims, ticket, -outcome);
+			await this.#postpone("expiries", ticket, serverMs, -outcome - serverMs);
 			return undefined;
 		}
 		if (left.length > 0 || ended > 0) await clean(clientId, left.map(decodeGone), ended);

@@ -24,7 +24,7 @@ export interface SessionKeys {
 export interface LogKeys {
 	/** Stream of the messages: entry ids are `0-{seq}`. */
 	readonly entries: string;
-	/** Sorted set: join → floor, and `generation`. */
+	/** Sorted set: member (ticket of a join) → floor, and `generation`. */
 	readonly members: string;
 }
 

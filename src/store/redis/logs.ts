@@ -5,17 +5,19 @@
 
 import type { Message } from "../../mqtt/message.ts";
 import type { Appended, LogEntry, Position } from "../store.ts";
-import type { Context } from "./context.ts";
-import { decodeEntry, encodeEntry } from "./records.ts";
+import { type Context, settled } from "./context.ts";
+import { decodeEntry, decodeMember, decodeSubscription, encodeEntry, encodeMember, type Member } from "./records.ts";
 import type { Routes } from "./routes.ts";
 import { scripts } from "./scripts.ts";
 
 /** How long a repeated QoS 2 publication or will is known as one: longer than any retry. */
 const TOKEN_SECONDS = 600;
+/** Logs looked after at a time. */
+const AUDITED_LOGS = 16;
 /** Entries fetched from one of several logs at a time, at least. */
 const SMALLEST_FETCH = 16;
 /** Logs whose length is asked; of more, a part stands for all. */
-const COUNTED_LOGS = 10_000;
+const COUNTED_LOGS = 2000;
 
 /** As Redis answers it. */
 export type StreamEntry = [id: Buffer, fields: [name: Buffer, value: Buffer]];
@@ -31,10 +33,13 @@ export interface Joined {
 export class Logs {
 	readonly #context: Context;
 	readonly #routes: Routes;
+	/** Those still to be looked after in this round. */
+	#audited: Iterator<string, undefined>;
 
 	constructor(context: Context, routes: Routes) {
 		this.#context = context;
 		this.#routes = routes;
+		this.#audited = routes.names();
 	}
 
 	/** The entry of a message for {@link append}, complete before the caller can change its bytes. */
@@ -107,20 +112,20 @@ export class Logs {
 	}
 
 	/** Makes a membership, or finds it; the log is known everywhere when this resolves. */
-	async join(log: string, join: string): Promise<Joined> {
+	async join(log: string, member: Member): Promise<Joined> {
 		const { connection, keys } = this.#context;
 		const { entries, members } = keys.log(log);
-		const reply = await connection.run(scripts.logJoin, [entries, members], [join, sharedFlag(log)]);
+		const reply = await connection.run(scripts.logJoin, [entries, members], [encodeMember(member), sharedFlag(log)]);
 		const [floor, generation, isNew] = reply as [Buffer, Buffer, number];
 		await this.#routes.put(log, generation.toString("latin1"));
 		return { floor: Number(floor), existed: isNew === 0 };
 	}
 
 	/** Ends a membership; if it was the last one, the log is known to be gone everywhere when this resolves. */
-	async leave(log: string, join: string): Promise<void> {
+	async leave(log: string, member: Member): Promise<void> {
 		const { connection, keys } = this.#context;
 		const { entries, members } = keys.log(log);
-		const gone = (await connection.run(scripts.logLeave, [entries, members], [join, sharedFlag(log)])) as Buffer;
+		const gone = (await connection.run(scripts.logLeave, [entries, members], [encodeMember(member), sharedFlag(log)])) as Buffer;
 		const generation = gone.toString("latin1");
 		if (generation === "") return;
 		// Without a log, somebody may have removed it and could not say so.
@@ -129,10 +134,37 @@ export class Logs {
 	}
 
 	/** The member needs nothing up to here any more. */
-	async moveFloor(log: string, join: string, floor: number): Promise<void> {
+	async moveFloor(log: string, member: Member, floor: number): Promise<void> {
 		const { connection, keys } = this.#context;
 		const { entries, members } = keys.log(log);
-		await connection.run(scripts.logFloor, [entries, members], [join, floor]);
+		await connection.run(scripts.logFloor, [entries, members], [encodeMember(member), floor]);
+	}
+
+	/**
+	 * Looks after some logs, others each time: a membership whose subscription is gone ends, and a route without a log goes.
+	 * They are left by a join that came after its session had moved on, and by a server that lost some of what it was told.
+	 */
+	async audit(): Promise<void> {
+		const audited: Promise<void>[] = [];
+		while (audited.length < Math.min(AUDITED_LOGS, this.#routes.size)) {
+			const { value: log } = this.#audited.next();
+			if (log === undefined) this.#audited = this.#routes.names();
+			else audited.push(this.#audit(log));
+		}
+		await settled(audited);
+	}
+
+	async #audit(log: string): Promise<void> {
+		const { connection, keys } = this.#context;
+		// The lowest one holds entries back, and is the only one left when nobody else needs the log.
+		const [lowest] = (await connection.send("ZRANGE", [keys.log(log).members, 0, 0])) as Buffer[];
+		if (lowest === undefined) {
+			this.#dropRoute(log);
+			return;
+		}
+		const member = decodeMember(lowest);
+		const record = (await connection.send("HGET", [keys.session(member.clientId).subscriptions, log])) as Buffer | null;
+		if (record === null || decodeSubscription(record).join !== member.join) await this.leave(log, member);
 	}
 
 	/** Entries in all logs; of many logs an estimate. */

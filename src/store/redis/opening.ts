@@ -139,16 +139,16 @@ export class Opening {
 			const filter = text(fields[n] as Buffer);
 			const record = decodeSubscription(fields[n + 1] as Buffer);
 			owned.joins.set(filter, record.join);
-			stored.push(this.#subscription(filter, record));
+			stored.push(this.#subscription(owned, filter, record));
 		}
 		return Promise.all(stored);
 	}
 
 	/** A subscription whose log was never joined, or is lost, joins it now. */
-	async #subscription(filter: string, { join, cursor, ...options }: SubscriptionRecord): Promise<StoredSubscription> {
+	async #subscription({ clientId }: Owned, filter: string, { join, cursor, ...options }: SubscriptionRecord): Promise<StoredSubscription> {
 		let position = cursor ?? 0;
 		if (join !== "" && (cursor === undefined || this.#parts.routes.generation(filter) === undefined)) {
-			const { floor, existed } = await this.#parts.logs.join(filter, join);
+			const { floor, existed } = await this.#parts.logs.join(filter, { join, clientId });
 			if (!existed || cursor === undefined) position = floor;
 		}
 		return { filter, ...options, cursor: isShared(filter) ? 0 : position };

@@ -37,7 +37,7 @@ export function decodeEntry(bytes: Buffer): { readonly id: number; readonly mess
 export interface SubscriptionRecord extends Omit<SubscriptionOptions, "filter"> {
 	/** `undefined` while it is where the log has it: at the floor of the join. */
 	readonly cursor: number | undefined;
-	/** The session's name among the members of the log; empty without a log. */
+	/** Its place in the log, see {@link Member}; empty without a log. */
 	readonly join: string;
 }
 
@@ -139,6 +139,22 @@ export function encodeTicket({ epoch, clientId }: Ticket): string {
 export function decodeTicket(bytes: Buffer): Ticket {
 	const space = bytes.indexOf(0x20);
 	return { epoch: bytes.toString("latin1", 0, space), clientId: decodeText(bytes, space + 1, bytes.length) };
+}
+
+/** One subscription's place in a log: names it among the members. */
+export interface Member {
+	/** As the subscription has it. */
+	readonly join: string;
+	readonly clientId: string;
+}
+
+export function encodeMember({ join, clientId }: Member): string {
+	return `${join} ${clientId}`;
+}
+
+export function decodeMember(bytes: Buffer): Member {
+	const { epoch: join, clientId } = decodeTicket(bytes);
+	return { join, clientId };
 }
 
 function refuseOtherVersion(bytes: Buffer, kind: string): void {

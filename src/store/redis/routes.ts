@@ -44,7 +44,7 @@ export class Routes {
 		return this.#known.size;
 	}
 
-	names(): IterableIterator<string> {
+	names(): MapIterator<string> {
 		return this.#known.keys();
 	}
 

@@ -23,6 +23,7 @@ import sharedMove from "./lua/shared_move.lua" with { type: "text" };
 import sharedPending from "./lua/shared_pending.lua" with { type: "text" };
 import sharedSettle from "./lua/shared_settle.lua" with { type: "text" };
 import sharedTake from "./lua/shared_take.lua" with { type: "text" };
+import subscriptionsCount from "./lua/subscriptions_count.lua" with { type: "text" };
 import timeClaim from "./lua/time_claim.lua" with { type: "text" };
 import timeHint from "./lua/time_hint.lua" with { type: "text" };
 
@@ -61,6 +62,7 @@ export const scripts = {
 	sharedPending: script("shared_pending", sharedPending),
 	sharedSettle: script("shared_settle", sharedSettle),
 	sharedTake: script("shared_take", sharedTake),
+	subscriptionsCount: script("subscriptions_count", subscriptionsCount),
 	timeClaim: script("time_claim", timeClaim),
 	timeHint: script("time_hint", timeHint),
 } as const satisfies Readonly<Record<string, Script>>;

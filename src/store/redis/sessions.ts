@@ -103,7 +103,7 @@ export class Sessions {
 		if (join === "") return { existed, cursor: 0 };
 		const stored = joins || replaced.length === 0 ? undefined : decodeSubscription(replaced).cursor;
 		// Joining again what was joined before finds the place.
-		const cursor = stored ?? (await this.#logs.join(filter, join)).floor;
+		const cursor = stored ?? (await this.#logs.join(filter, { join, clientId: owned.clientId })).floor;
 		return { existed, cursor: isShared(filter) ? 0 : cursor };
 	}
 
@@ -169,7 +169,8 @@ export class Sessions {
 			logs: async () => {
 				// Nobody waits for these: they only make room.
 				for (const { log, cursor, floor } of read) {
-					this.#logs.moveFloor(log, owned.joins.get(log) ?? "", Math.min(floor, cursor)).catch(onError);
+					const join = owned.joins.get(log) ?? "";
+					this.#logs.moveFloor(log, { join, clientId: owned.clientId }, Math.min(floor, cursor)).catch(onError);
 				}
 			},
 		});
@@ -193,7 +194,11 @@ export class Sessions {
 		const { connection, keys, calls } = this.#context;
 		const { meta, bound } = keys.session(owned.clientId);
 		return calls.run<void>({
-			session: () => this.#fenced(owned, connection.run(scripts.sessionBind, [meta, bound], [owned.epoch, log])),
+			session: () => {
+				const noted = connection.run(scripts.sessionBind, [meta, bound], [owned.epoch, log]);
+				noted.catch(() => this.#shared.notBound(log, seq));
+				return this.#fenced(owned, noted);
+			},
 			logs: () => this.#shared.bind(log, seq, owned.incarnation),
 		});
 	}

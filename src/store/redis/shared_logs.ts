@@ -55,7 +55,7 @@ export class SharedLogs {
 	/** From now on the entry is that session's. */
 	async bind(log: string, seq: number, incarnation: string): Promise<void> {
 		this.#letGo(log, [seq]);
-		const id = `0-${seq}`;
+		const id = idOf(seq);
 		const consumer = sessionConsumer(incarnation);
 		try {
 			await this.#noteFailure(log, this.#move(log, this.#consumer, consumer, [id]));
@@ -64,6 +64,12 @@ export class SharedLogs {
 			this.#doubtfulBounds.set(log, bounds.set(id, consumer));
 			throw error;
 		}
+	}
+
+	/** The binding of an entry was refused, or nobody knows: it is not delivered, and goes back to the group. */
+	notBound(log: string, seq: number): void {
+		this.#letGo(log, [seq]);
+		this.#doubtful.add(log);
 	}
 
 	#move(log: string, from: string, to: string, ids: readonly string[]): Promise<unknown> {
@@ -134,8 +140,12 @@ function sessionConsumer(incarnation: string): string {
 	return `session:${incarnation}`;
 }
 
+function idOf(seq: number): string {
+	return `0-${seq}`;
+}
+
 function batches(seqs: readonly number[]): string[][] {
-	const ids = seqs.map((seq) => `0-${seq}`);
+	const ids = seqs.map(idOf);
 	const all: string[][] = [];
 	for (let at = 0; at < ids.length; at += BATCH) all.push(ids.slice(at, at + BATCH));
 	return all;

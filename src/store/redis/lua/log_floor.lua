@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Purpose: a member needs nothing up to its floor any more; what nobody needs is trimmed.
 -- KEYS: entries, members of the log
--- ARGV: join (name of the member), floor
+-- ARGV: member, floor
 -- Returns: 1, or 0 for no member
 -- Atomicity: all in one step; a floor never sinks.
 local entries, members = KEYS[1], KEYS[2]

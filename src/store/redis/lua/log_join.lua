@@ -1,7 +1,7 @@
 #!lua
 -- Purpose: makes a subscription a member of a log, which comes into being with its first member.
 -- KEYS: entries, members of the log
--- ARGV: join (name of the member), shared (1 for a share group's log, else 0)
+-- ARGV: member, shared (1 for a share group's log, else 0)
 -- Returns: floor of the member (the head of the log if it is new), generation of the log, whether the member is new (1 or 0)
 -- Atomicity: all in one step; repeating it changes nothing. The member named "generation" has the time of the log's creation
 --            in µs as its score, which is above every floor. The route, in another slot, follows.

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Purpose: ends a membership. A log without members goes; otherwise what only this member held back goes.
 -- KEYS: entries, members of the log
--- ARGV: join (name of the member), shared (1 for a share group's log, else 0)
+-- ARGV: member, shared (1 for a share group's log, else 0)
 -- Returns: the generation of the log that went with it, "" while the log stays, "none" when there was none
 -- Atomicity: all in one step; repeating it changes nothing. The route, in another slot, follows.
 local entries, members = KEYS[1], KEYS[2]
