@@ -1,6 +1,6 @@
 /**
- * Kill -9 again and again under load, and then the judgement of all that the clients saw. `KILLS` says how many times; the
- * figures of the run are printed.
+ * Restarts again and again under load, by kill -9 and in order, and then the judgement of all that the clients saw. `KILLS`
+ * says how many times; the figures of each run are printed.
  */
 
 import assert from "node:assert/strict";
@@ -32,6 +32,8 @@ const SUBSCRIBERS: readonly SubscriberOptions[] = [
 	{ filter: "load/+/1", qos: 2, ackDelayMs: 100 },
 	{ filter: "load/+/1", qos: 1, ackDelayMs: 100 },
 	{ filter: "load/publisher-2/#", qos: 2, ackDelayMs: 20 },
+	{ filter: "load/#", qos: 1, ackDelayMs: 10 },
+	{ filter: "load/#", qos: 2, ackDelayMs: 5, receiveMaximum: 5 },
 	{ filter: "$share/group/load/#", qos: 2, ackDelayMs: 10 },
 	{ filter: "$share/group/load/#", qos: 2, ackDelayMs: 50 },
 ];

@@ -3,6 +3,7 @@
  * sends again what is unacknowledged, and writes into a history what it sees. Packets are made and read by mqtt-packet.
  */
 
+import { createHash } from "node:crypto";
 import { connect as connectTcp } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { generate, type Packet, parser } from "mqtt-packet";
@@ -16,6 +17,8 @@ const RETRY_MS = 20;
 const CONNACK_MS = 10_000;
 const SESSION_SECONDS = 3600;
 const MAX_PACKET_ID = 65_535;
+/** Length of one payload in fifty; the others are small. */
+const LARGE = 20_000;
 
 export interface LoadOptions {
 	readonly clientId: string;
@@ -82,6 +85,11 @@ abstract class LoadClient {
 		this.#wire?.send(generate(packet as Packet, { protocolVersion: this.options.version }));
 	}
 
+	/** Properties for the CONNECT, MQTT 5 only. */
+	protected get properties(): AnyPacket {
+		return { sessionExpiryInterval: SESSION_SECONDS };
+	}
+
 	/** CONNACK came. */
 	protected abstract onConnected(sessionPresent: boolean): void;
 	protected abstract onPacket(packet: AnyPacket): void;
@@ -120,7 +128,7 @@ abstract class LoadClient {
 				this.onConnected(packet.sessionPresent);
 			}
 		});
-		const properties = version === 5 ? { properties: { sessionExpiryInterval: SESSION_SECONDS } } : {};
+		const properties = version === 5 ? { properties: this.properties } : {};
 		this.send({ cmd: "connect", protocolId: "MQTT", protocolVersion: version, clientId, clean: false, keepalive: 0, ...properties });
 		await wire.closed;
 		clearTimeout(timer);
@@ -192,9 +200,9 @@ export class LoadPublisher extends LoadClient {
 	#publish(messageId: number, seq: number, dup: boolean): void {
 		const { clientId } = this.options;
 		const topic = `load/${clientId}/${seq % 3}`;
-		const payload = `${clientId} ${seq} ${"x".repeat(seq % 100)}`;
+		const payload = `${clientId} ${seq} ${"x".repeat(seq % 50 === 7 ? LARGE : seq % 100)}`;
 		const qos = this.#qosOf(seq);
-		this.record({ kind: "published", dup, client: clientId, seq, topic, qos, payload });
+		this.record({ kind: "published", dup, client: clientId, seq, topic, qos, payload: shortened(payload) });
 		this.send({ cmd: "publish", topic, payload, qos, messageId, dup, retain: false });
 	}
 
@@ -210,6 +218,8 @@ export interface SubscriberOptions {
 	readonly qos: 1 | 2;
 	/** Acknowledgements wait for up to so long, and leave together. */
 	readonly ackDelayMs: number;
+	/** MQTT 5 only. */
+	readonly receiveMaximum?: number;
 }
 
 /** Has one subscription and acknowledges what comes after a moment. */
@@ -218,6 +228,8 @@ export class LoadSubscriber extends LoadClient {
 	#subscribed = false;
 	/** Message that a packet id stands for, for as long as the id is in use. That of QoS 2 outlives the connection. */
 	readonly #inUse = new Map<number, { readonly qos: number; readonly payload: string }>();
+	/** Packet ids of what came on this connection and is not acknowledged to its end. */
+	readonly #open = new Set<number>();
 	#acks: AnyPacket[] = [];
 	#timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -231,9 +243,15 @@ export class LoadSubscriber extends LoadClient {
 		return this.#subscribed;
 	}
 
+	protected override get properties(): AnyPacket {
+		const { receiveMaximum } = this.#subscription;
+		return { ...super.properties, ...(receiveMaximum !== undefined && { receiveMaximum }) };
+	}
+
 	protected override onConnected(sessionPresent: boolean): void {
 		clearTimeout(this.#timer);
 		this.#timer = undefined;
+		this.#open.clear();
 		this.#acks = [];
 		for (const [packetId, { qos }] of this.#inUse) if (qos === 1 || !sessionPresent) this.#inUse.delete(packetId);
 		if (this.#subscribed) return;
@@ -265,14 +283,17 @@ export class LoadSubscriber extends LoadClient {
 	}
 
 	#publish({ topic, qos, messageId, dup, ...packet }: AnyPacket): void {
-		const payload = packet.payload.toString();
+		const text = packet.payload.toString();
+		const payload = shortened(text);
+		this.#open.add(messageId);
+		if (this.#open.size > (this.#subscription.receiveMaximum ?? MAX_PACKET_ID)) this.broken(`${this.#open.size} messages are open at a time`);
 		const known = this.#inUse.get(messageId);
 		if (known !== undefined && (known.payload !== payload || known.qos !== qos))
 			this.broken(`packet id ${messageId} came with another message while in use`);
 		else if (known !== undefined && !dup) this.broken(`packet id ${messageId} came again without DUP`);
 		if (known === undefined) {
 			this.#inUse.set(messageId, { qos, payload });
-			const [client = "", seq] = payload.split(" ");
+			const [client = "", seq] = text.split(" ", 2);
 			const { clientId: subscriber } = this.options;
 			this.record({ kind: "delivered", subscriber, connection: this.connection, client, seq: Number(seq), topic, qos, payload });
 		}
@@ -288,10 +309,16 @@ export class LoadSubscriber extends LoadClient {
 		this.#timer = undefined;
 		for (const packet of this.#acks) {
 			if (packet.cmd === "puback") this.#inUse.delete(packet.messageId);
+			if (packet.cmd !== "pubrec") this.#open.delete(packet.messageId);
 			this.send(packet);
 		}
 		this.#acks = [];
 	}
+}
+
+/** A payload for the history: what is too long to be kept for every delivery is told by its hash. */
+function shortened(payload: string): string {
+	return payload.length < LARGE ? payload : `${payload.length} ${createHash("sha1").update(payload).digest("hex")}`;
 }
 
 async function openWire(transport: "ws" | "tcp", port: number, onBytes: (bytes: Buffer) => void): Promise<Wire> {
