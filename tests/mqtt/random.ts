@@ -1,4 +1,4 @@
-/** Reproducible random choices for the tests of `src/mqtt/`. */
+/** Reproducible random choices. */
 
 export interface Random {
 	/** A whole number from 0 up to, not including, the limit. */

@@ -1,4 +1,4 @@
-/** Writes packets byte by byte, right or wrong, and asks the decoder about them. For the tests of `src/mqtt/` only. */
+/** Writes packets byte by byte, right or wrong, and asks the decoder about them. */
 
 import assert from "node:assert/strict";
 import { PacketDecoder } from "../../src/mqtt/decoder.ts";

@@ -9,7 +9,7 @@ import { it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type HistoryEvent, judge } from "../support/history.ts";
 import { LoadPublisher, LoadSubscriber, type SubscriberOptions } from "../support/load_client.ts";
-import { createFolder, reservePorts, startServer } from "../support/server_process.ts";
+import { createFolder, type Ports, reservePorts, startServer } from "../support/server_process.ts";
 
 const KILLS = Number(process.env.KILLS ?? 10);
 const PUBLISH_EVERY_MS = 10;
@@ -51,54 +51,66 @@ async function until(what: string, ready: () => boolean): Promise<void> {
 	}
 }
 
-it("crash: over kill -9 under load no acknowledged message is lost, QoS 2 comes once, and order is kept", {
-	timeout: RUN_MS,
-}, async (t) => {
-	const ports = await reservePorts();
-	const env = { ...ports, STORE: "sqlite", DATA_DIR: createFolder(t), LOG_MAX_MESSAGES: "10000000" };
-	const events: HistoryEvent[] = [];
+for (const [signal, restarts] of [
+	["SIGKILL", KILLS],
+	["SIGTERM", Math.ceil(KILLS / 4)],
+] as const) {
+	const title = `crash: over ${signal} under load no acknowledged message is lost, QoS 2 comes once, and order is kept`;
+	it(title, { timeout: RUN_MS }, async (t) => {
+		const ports = await reservePorts();
+		const env = { ...ports, STORE: "sqlite", DATA_DIR: createFolder(t), LOG_MAX_MESSAGES: "10000000" };
+		const events: HistoryEvent[] = [];
+		const { publishers, subscribers, late } = createClients(ports, events);
+		const clients = [...publishers, ...subscribers, ...late];
+		t.after(() => Promise.all(clients.map((client) => client.stop())));
+		let server = await startServer(t, env);
+		for (const client of [...publishers, ...subscribers]) client.start();
+		await until("all have subscribed", () => subscribers.every((subscriber) => subscriber.subscribed));
+		const load = setInterval(() => {
+			for (const publisher of publishers) publisher.publish(PUBLISH_AT_ONCE);
+		}, PUBLISH_EVERY_MS);
+		t.after(() => clearInterval(load));
+
+		let sleeper: LoadSubscriber | undefined;
+		for (let restart = 0; restart < restarts; restart++) {
+			// Some restarts strike while clients are still coming back.
+			await sleep(Math.random() < 0.3 ? Math.random() * 60 : 100 + Math.random() * 500);
+			if (restart === Math.floor(restarts / 3)) late[0]?.start();
+			if (restart === Math.floor(restarts / 2)) late[1]?.start();
+			// One loses its connection by itself, one stays away over some restarts.
+			subscribers[restart % subscribers.length]?.cut();
+			if (restart % 4 === 0) {
+				sleeper = subscribers[(restart * 3) % subscribers.length];
+				await sleeper?.stop();
+			} else if (restart % 4 === 3) sleeper?.start();
+			events.push({ kind: "fault", what: signal });
+			await server.kill(signal);
+			server = await startServer(t, env);
+		}
+		if (restarts % 4 !== 0) sleeper?.start();
+		await until("the late ones have subscribed", () => late.every((subscriber) => subscriber.subscribed));
+		clearInterval(load);
+		await until("all publications are acknowledged", () => publishers.every((publisher) => publisher.open === 0));
+		const deadline = Date.now() + DRAIN_MS;
+		while (judge(events).lost > 0 && Date.now() < deadline) await sleep(500);
+		await Promise.all(clients.map((client) => client.stop()));
+
+		const { violations, ...figures } = judge(events);
+		console.log(`${signal} ${JSON.stringify(figures)}`);
+		assert.deepEqual(violations, []);
+		assert.equal(figures.faults, restarts);
+		assert.ok(figures.acknowledged > restarts * 10, "the load was a load");
+	});
+}
+
+function createClients(ports: Ports, events: HistoryEvent[]) {
 	const common = (index: number) =>
 		({ ports, events, version: index % 2 === 0 ? 5 : 4, transport: index % 3 === 0 ? "tcp" : "ws" }) as const;
-	const publishers = PUBLISHERS.map((each, index) => new LoadPublisher({ ...common(index), clientId: `publisher-${index}` }, each));
 	const createSubscriber = (each: SubscriberOptions, index: number) =>
 		new LoadSubscriber({ ...common(index), clientId: `subscriber-${index}` }, each);
-	const subscribers = SUBSCRIBERS.map(createSubscriber);
-	const late = LATE.map((each, index) => createSubscriber(each, SUBSCRIBERS.length + index));
-	const clients = [...publishers, ...subscribers, ...late];
-	t.after(() => Promise.all(clients.map((client) => client.stop())));
-
-	let server = await startServer(t, env);
-	for (const client of [...publishers, ...subscribers]) client.start();
-	await until("all have subscribed", () => subscribers.every((subscriber) => subscriber.subscribed));
-	const load = setInterval(() => {
-		for (const publisher of publishers) publisher.publish(PUBLISH_AT_ONCE);
-	}, PUBLISH_EVERY_MS);
-	t.after(() => clearInterval(load));
-
-	for (let kill = 0; kill < KILLS; kill++) {
-		// Some kills strike while clients are still coming back.
-		await sleep(Math.random() < 0.3 ? Math.random() * 60 : 100 + Math.random() * 500);
-		if (kill === Math.floor(KILLS / 3)) late[0]?.start();
-		if (kill === Math.floor(KILLS / 2)) late[1]?.start();
-		// One loses its connection by itself, one sleeps through a kill.
-		subscribers[kill % subscribers.length]?.cut();
-		const sleeper = subscribers[(kill * 3) % subscribers.length];
-		if (kill % 4 === 0) await sleeper?.stop();
-		events.push({ kind: "fault", what: "kill -9" });
-		await server.kill("SIGKILL");
-		server = await startServer(t, env);
-		if (kill % 4 === 0) sleeper?.start();
-	}
-	await until("the late ones have subscribed", () => late.every((subscriber) => subscriber.subscribed));
-	clearInterval(load);
-	await until("all publications are acknowledged", () => publishers.every((publisher) => publisher.open === 0));
-	const deadline = Date.now() + DRAIN_MS;
-	while (judge(events).lost > 0 && Date.now() < deadline) await sleep(500);
-	await Promise.all(clients.map((client) => client.stop()));
-
-	const { violations, ...figures } = judge(events);
-	console.log(JSON.stringify(figures));
-	assert.deepEqual(violations, []);
-	assert.equal(figures.faults, KILLS);
-	assert.ok(figures.acknowledged > KILLS * 10, "the load was a load");
-});
+	return {
+		publishers: PUBLISHERS.map((each, index) => new LoadPublisher({ ...common(index), clientId: `publisher-${index}` }, each)),
+		subscribers: SUBSCRIBERS.map(createSubscriber),
+		late: LATE.map((each, index) => createSubscriber(each, SUBSCRIBERS.length + index)),
+	};
+}

@@ -286,7 +286,8 @@ export class LoadSubscriber extends LoadClient {
 		const text = packet.payload.toString();
 		const payload = shortened(text);
 		this.#open.add(messageId);
-		if (this.#open.size > (this.#subscription.receiveMaximum ?? MAX_PACKET_ID)) this.broken(`${this.#open.size} messages are open at a time`);
+		if (this.#open.size > (this.#subscription.receiveMaximum ?? MAX_PACKET_ID))
+			this.broken(`${this.#open.size} messages are open at a time`);
 		const known = this.#inUse.get(messageId);
 		if (known !== undefined && (known.payload !== payload || known.qos !== qos))
 			this.broken(`packet id ${messageId} came with another message while in use`);
