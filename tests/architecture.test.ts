@@ -46,7 +46,7 @@ const OWNERS: Readonly<Record<string, readonly string[]>> = {
 	hono: ["src/http", "src/shoal.ts"],
 	"@logtape/logtape": ["src/log.ts"],
 	"node:sqlite": ["src/store"],
-	"ioredis": ["src/store/redis"],
+	ioredis: ["src/store/redis"],
 	"node:net": ["src/transport"],
 	"node:tls": ["src/transport"],
 };

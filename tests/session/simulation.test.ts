@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Simulation } from "./simulation.ts";
 
-const SEEDS = Number(process.env["SIMULATION_SEEDS"] ?? 2_000);
-const FIRST = Number(process.env["SIMULATION_FIRST"] ?? 1);
+const SEEDS = Number(process.env.SIMULATION_SEEDS ?? 2_000);
+const FIRST = Number(process.env.SIMULATION_FIRST ?? 1);
 
 test(`core: nothing acknowledged is lost, QoS 2 comes once and in order, over ${SEEDS} histories of broken connections and crashes [MQTT-4.3.3-10] [MQTT-4.4.0-1] [MQTT-4.6.0-5]`, () => {
 	let acknowledged = 0;

@@ -1,4 +1,4 @@
-/** A way to Redis that can lose what the server answers: the commands are done, and nobody learns it. */
+/** A way to Redis that can lose or hold up what the server answers: the commands are done, and nobody learns it, or late. */
 
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
@@ -7,6 +7,7 @@ export class LossyProxy {
 	readonly #server: Server;
 	readonly #pairs = new Set<readonly [client: Socket, upstream: Socket]>();
 	#losing = false;
+	#slow: { readonly word: string; readonly ms: number } | undefined;
 
 	private constructor(server: Server) {
 		this.#server = server;
@@ -31,6 +32,11 @@ export class LossyProxy {
 		this.#losing = true;
 	}
 
+	/** From now on answers come late on connections that send this word. */
+	slowDown(word: string, ms: number): void {
+		this.#slow = { word, ms };
+	}
+
 	/** Ends all connections; new ones are whole. */
 	cut(): void {
 		this.#losing = false;
@@ -46,9 +52,15 @@ export class LossyProxy {
 	#join(client: Socket, upstream: Socket): void {
 		const pair = [client, upstream] as const;
 		this.#pairs.add(pair);
-		client.on("data", (data) => upstream.write(data));
+		let slow = false;
+		client.on("data", (data) => {
+			slow ||= this.#slow !== undefined && data.includes(this.#slow.word);
+			upstream.write(data);
+		});
 		upstream.on("data", (data) => {
-			if (!this.#losing) client.write(data);
+			if (this.#losing) return;
+			if (slow) setTimeout(() => client.write(data), this.#slow?.ms);
+			else client.write(data);
 		});
 		for (const [socket, other] of [
 			[client, upstream],
