@@ -184,9 +184,12 @@ test("Redis store: replicated, a call is refused while no replica of the server 
 
 test("Redis store: replicated, calls resolve when another server has them", async () => {
 	await bench.client.config("SET", "repl-diskless-sync-delay", "0");
-	const second = await RedisBench.start(["--replicaof", "127.0.0.1", String(bench.server.port)]);
+	const second = await RedisBench.start(["--appendonly", "no", "--replicaof", "127.0.0.1", String(bench.server.port)]);
 	try {
-		await until(async () => (await bench.client.wait(1, 1000)) === 1);
+		await until(async () => {
+			await bench.client.incr("written");
+			return (await bench.client.wait(1, 1000)) === 1;
+		});
 		const prefix = bench.freshPrefix();
 		const a = await start(prefix, { durability: "replicated" });
 		await a.subscribe(await a.connect("c"), "t");
