@@ -58,6 +58,7 @@ const STEPS = [
 	{ key: "deno", sentence: "Tests pass on Deno", run: () => runSuite("deno") },
 	{ key: "same", sentence: "Both runtimes ran the same tests", run: checkSameTests },
 	{ key: "coverage", sentence: "Coverage", run: checkCoverage },
+	{ key: "normative", sentence: "Every normative statement has a test, or a reason why not", run: checkNormative },
 ];
 
 if (options.help) process.stdout.write(HELP);
@@ -133,6 +134,12 @@ function checkTools() {
 async function runTool(name, args) {
 	const { output, end } = await runProcess(join(root, "node_modules/.bin", name), args);
 	return { summary: "", problems: end === 0 ? [] : [`${[name, ...args].join(" ")}\n${output}`] };
+}
+
+/** @returns {Promise<StepResult>} */
+async function checkNormative() {
+	const { output, end } = await runProcess(process.execPath, [join(root, "scripts/normative.mjs")]);
+	return { summary: output.trim().split("\n").join("; "), problems: end === 0 ? [] : [output] };
 }
 
 /** @returns {Promise<StepResult>} */
