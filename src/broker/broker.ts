@@ -214,7 +214,7 @@ export class Broker {
 			}
 			await new Promise((resolve) => setTimeout(resolve, (seconds * 1000) / (2 * batches)));
 		}
-		this.#log.info("The clients were sent away", { count: connections.length });
+		if (connections.length > 0) this.#log.info("The clients were sent away", { count: connections.length });
 	}
 
 	/** Ends what is left and closes the store. */

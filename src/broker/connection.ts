@@ -371,7 +371,10 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 			});
 		}
 		this.#outbound.flush();
-		this.#socket.close(how);
+		const stored = how === "normal" ? this.#link.closed : undefined;
+		// The close is all the answer that a DISCONNECT gets: after it no crash may bring the will back (P7).
+		if (stored === undefined) this.#socket.close(how);
+		else void stored.then(() => this.#socket.close(how));
 		this.#gone();
 	}
 

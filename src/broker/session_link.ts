@@ -11,6 +11,8 @@ import type { SessionOwner } from "./sessions.ts";
 type EffectOf<Kind extends Effect["kind"]> = Extract<Effect, { kind: Kind }>;
 
 export class SessionLink implements Checkpointed {
+	/** Settles when the end of the connection is stored; `undefined` before it has ended. */
+	closed: Promise<void> | undefined;
 	readonly #context: ConnectionContext;
 	readonly #channel: Channel;
 	readonly #owner: SessionOwner;
@@ -59,7 +61,7 @@ export class SessionLink implements Checkpointed {
 		this.leave();
 		const { sessions, closeGraceMs } = this.#context;
 		const will = this.#channel.hasWill ? effect.will : "discard";
-		void sessions.close(this.#owner, this.#ref, {
+		this.closed = sessions.close(this.#owner, this.#ref, {
 			sessionExpirySeconds: effect.sessionExpirySeconds,
 			will,
 			checkpoint: this.#channel.persistent ? this.#channel.takeCheckpoint()?.checkpoint : undefined,

@@ -3,7 +3,7 @@
  * app. Knows routes only; how a request becomes a WebSocket is handed in.
  */
 
-import { Hono } from "hono";
+import { type Context, Hono } from "hono";
 import { log } from "../log.ts";
 
 const logger = log("http");
@@ -27,11 +27,14 @@ export interface AppOptions {
 /** Makes the app. Under a prefix all paths are below it. */
 export function createApp({ path, upgrade, ready, onUpgradeRefused }: AppOptions): Hono {
 	const app = new Hono();
-	app.all(path, async (context) => {
+	const upgradeRequest = async (context: Context) => {
 		const response = await upgrade(context.req.raw, context.env);
 		if (response.status >= 400) onUpgradeRefused?.(response.status);
 		return response;
-	});
+	};
+	app.all(path, upgradeRequest);
+	// In a browser MQTT.js makes `wss://host/` of `mqtts://host` and drops any path: those clients come here.
+	if (path !== "/") app.get("/", (context, next) => (context.req.header("upgrade") === undefined ? next() : upgradeRequest(context)));
 	// The process answers, so it lives.
 	app.get("/healthz", () => text(200, "ok"));
 	app.get("/readyz", () => {

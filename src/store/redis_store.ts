@@ -104,6 +104,8 @@ export class RedisStore implements Store {
 	/** Also before and after `#parts`. */
 	#connection: Connection | undefined;
 	#connectedSince = Number.POSITIVE_INFINITY;
+	/** What the server may have forgotten or given to others, to be looked at with the next sign of life. */
+	#doubtful: "nothing" | "sessions" | "logs" = "nothing";
 	#renewing: ReturnType<typeof setInterval> | undefined;
 	/** Calls that do not wait for others' turn, as long as they are under way. */
 	readonly #underWay = new Set<Promise<unknown>>();
@@ -193,7 +195,7 @@ export class RedisStore implements Store {
 	}
 
 	read(positions: readonly Position[], limit: number): Promise<readonly LogEntry[]> {
-		return this.#with(({ context, logs }) => context.calls.run({ logs: () => logs.read(positions, limit) }));
+		return this.#with(({ context, logs }) => context.calls.read("logs", () => logs.read(positions, limit)));
 	}
 
 	checkpoint(session: SessionRef, checkpoint: Checkpoint): Promise<void> {
@@ -217,9 +219,7 @@ export class RedisStore implements Store {
 	}
 
 	retained(filter: string, after: string | undefined, limit: number, nowMs: number): Promise<RetainedPage> {
-		return this.#with(
-			({ context, retained }) => context.calls.run({ retained: () => retained.page(filter, after, limit, nowMs) }) as Promise<RetainedPage>,
-		);
+		return this.#with(({ context, retained }) => context.calls.read("retained", () => retained.page(filter, after, limit, nowMs)));
 	}
 
 	due(nowMs: number, limit: number): Promise<Due> {
@@ -289,6 +289,7 @@ export class RedisStore implements Store {
 			onReady: () => {
 				clearTimeout(timer);
 				this.#connectedSince = performance.now();
+				if (this.#doubtful === "nothing") this.#doubtful = "sessions";
 				this.#renew();
 				resolve();
 			},
@@ -316,7 +317,16 @@ export class RedisStore implements Store {
 			this.#onError(
 				new StoreError("fenced", "Others took this replica for dead and ended its sessions: it was away from Redis for too long"),
 			);
-			await sessions.findLost();
+		}
+		const doubtful = this.#doubtful;
+		if (!kept || doubtful !== "nothing") {
+			this.#doubtful = "nothing";
+			try {
+				await sessions.findLost(doubtful === "logs");
+			} catch (error) {
+				this.#doubtful = doubtful;
+				throw error;
+			}
 		}
 		await cleaning.retry(this.#clock.nowMs());
 		await shared.recoverAll();
@@ -352,6 +362,10 @@ export class RedisStore implements Store {
 		const opening = new Opening(context, { routes, logs, deadlines, cleaning, owned });
 		const sessions = new Sessions(context, logs, shared, cleaning, owned);
 		const publishing = new Publishing(context, logs, retained, sessions, owned, deadlines);
+		routes.onWentBack = () => {
+			this.#doubtful = "logs";
+			this.#renew();
+		};
 		const replicas = new Replicas(context, cleaning, shared, () => this.#connectedSince);
 		return { context, routes, logs, shared, retained, deadlines, cleaning, opening, sessions, publishing, replicas };
 	}

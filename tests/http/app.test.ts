@@ -50,6 +50,15 @@ describe("app", () => {
 		assert.equal(response.headers.get("upgrade"), "websocket");
 	});
 
+	test("an upgrade without a path is taken like one at the path; anything else there is not found", async () => {
+		const headers = { upgrade: "websocket", connection: "Upgrade", "sec-websocket-version": "13", "sec-websocket-protocol": "mqtt" };
+		const upgraded = await app().request("/", { headers: { ...headers, "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==" } });
+		assert.equal(upgraded.status, 204);
+		const refused = await app().request("/", { headers: { ...headers, "sec-websocket-version": "8" } });
+		assert.equal(refused.status, 426);
+		assert.equal((await app().request("/")).status, 404);
+	});
+
 	for (const method of ["HEAD", "POST", "PUT", "DELETE", "OPTIONS"]) {
 		test(`${method} path: 405 with Allow`, async () => {
 			const response = await app().request("/mqtt", { method });

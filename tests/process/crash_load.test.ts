@@ -16,8 +16,9 @@ const PUBLISH_EVERY_MS = 10;
 const PUBLISH_AT_ONCE = 5;
 /** Of the whole run. */
 const RUN_MS = 30 * 60_000;
-/** For what is owed to arrive, once nothing is killed any more. */
-const DRAIN_MS = 60_000;
+/** For clients to come back and publications to be acknowledged. */
+const PATIENCE_MS = 60_000;
+const QUIET_MS = 10_000;
 
 const PUBLISHERS = [
 	{ pattern: [1], window: 20 },
@@ -33,7 +34,7 @@ const SUBSCRIBERS: readonly SubscriberOptions[] = [
 	{ filter: "load/+/1", qos: 1, ackDelayMs: 100 },
 	{ filter: "load/publisher-2/#", qos: 2, ackDelayMs: 20 },
 	{ filter: "load/#", qos: 1, ackDelayMs: 10 },
-	{ filter: "load/#", qos: 2, ackDelayMs: 5, receiveMaximum: 5 },
+	{ filter: "load/#", qos: 2, ackDelayMs: 2, receiveMaximum: 10 },
 	{ filter: "$share/group/load/#", qos: 2, ackDelayMs: 10 },
 	{ filter: "$share/group/load/#", qos: 2, ackDelayMs: 50 },
 ];
@@ -43,10 +44,21 @@ const LATE: readonly SubscriberOptions[] = [
 	{ filter: "load/+/2", qos: 1, ackDelayMs: 5 },
 ];
 
+/** Waits until everybody has what is owed, or nothing has happened for so long that nothing will. */
+async function drained(events: readonly HistoryEvent[]): Promise<void> {
+	let known = 0;
+	let quietSince = Date.now();
+	while (judge(events).lost > 0 && Date.now() < quietSince + QUIET_MS) {
+		if (events.length > known) quietSince = Date.now();
+		known = events.length;
+		await sleep(1000);
+	}
+}
+
 async function until(what: string, ready: () => boolean): Promise<void> {
-	const deadline = Date.now() + DRAIN_MS;
+	const deadline = Date.now() + PATIENCE_MS;
 	while (!ready()) {
-		assert.ok(Date.now() < deadline, `${what} within ${DRAIN_MS / 1000} s`);
+		assert.ok(Date.now() < deadline, `${what} within ${PATIENCE_MS / 1000} s`);
 		await sleep(50);
 	}
 }
@@ -91,8 +103,7 @@ for (const [signal, restarts] of [
 		await until("the late ones have subscribed", () => late.every((subscriber) => subscriber.subscribed));
 		clearInterval(load);
 		await until("all publications are acknowledged", () => publishers.every((publisher) => publisher.open === 0));
-		const deadline = Date.now() + DRAIN_MS;
-		while (judge(events).lost > 0 && Date.now() < deadline) await sleep(500);
+		await drained(events);
 		await Promise.all(clients.map((client) => client.stop()));
 
 		const { violations, ...figures } = judge(events);

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { describe, it, type TestContext } from "node:test";
 import { createAuthority } from "../support/certificates.ts";
-import { RawClient } from "../support/raw_client.ts";
+import { freshId, RawClient } from "../support/raw_client.ts";
 import { createFolder, type Ended, reservePorts, runServer, startServer } from "../support/server_process.ts";
 import { durable, freshTopic, take } from "../support/traffic.ts";
 
@@ -72,19 +72,20 @@ describe("lifecycle: the end", () => {
 		const env = stored(t);
 		const first = await startServer(t, env);
 		const topic = freshTopic();
-		const session = { ...durable(), will: { topic, payload: "gone", qos: 1, retain: false } };
+		const clientId = freshId();
+		const session = (payload: string) => ({ ...durable(clientId), will: { topic, payload, qos: 1, retain: false } });
 		const watcher = durable();
 		await (await RawClient.connect(first, watcher)).subscribe(topic, { qos: 1 });
-		await RawClient.connect(first, session);
+		await RawClient.connect(first, session("first will"));
 		await first.kill("SIGTERM");
 
 		const second = await startServer(t, env);
-		const returned = await RawClient.connect(second, session);
+		const returned = await RawClient.connect(second, session("second will"));
 		assert.equal(returned.connack.sessionPresent, true);
-		// Its will is armed anew: what comes now is this one, and nothing before it.
 		const watching = await RawClient.connect(second, watcher);
 		await returned.destroy();
-		await take(watching, { topic, payload: "gone" });
+		// Wills are published in the order in which they fall due.
+		await take(watching, { topic, payload: "second will" });
 		await watching.expectNothing();
 	});
 

@@ -100,13 +100,11 @@ test("Redis store: a server that stops answering is given up after a while, and 
 	const client = await a.connect("c");
 	await a.subscribe(client, "t");
 	bench.server.signal("SIGSTOP");
-	const from = performance.now();
 	try {
 		await assertRejects(a.publish("t", ["t"]), "unavailable");
 	} finally {
 		bench.server.signal("SIGCONT");
 	}
-	assert.ok(performance.now() - from > 1500, "not before its time");
 	await recovered(a);
 	await a.checkpoint(client, {});
 	await until(async () => (await a.subscribe(client, "u")).existed);
@@ -198,6 +196,35 @@ test("Redis store: replicated, calls resolve when another server has them", asyn
 	} finally {
 		await second.stop();
 	}
+});
+
+test("Redis store: a server that comes back with less is noticed: who has lost something is told, and whole again when opened anew", async () => {
+	const prefix = bench.freshPrefix();
+	const lost: string[] = [];
+	const a = await start(prefix, { onLost: ({ clientId }) => lost.push(clientId) });
+	const b = await start(prefix, { replicaId: "r2" });
+	await a.connect("whole");
+	const logless = await a.connect("logless");
+	const keys = await bench.client.keys(`${prefix}*`);
+	const saved = await Promise.all(keys.map((key) => bench.client.dumpBuffer(key)));
+	await a.subscribe(logless, "t");
+	await a.fill("t", 5);
+	await a.connect("gone");
+	await b.redis.catchUp();
+	// As a server does that takes over from one whose last writes never reached it.
+	await bench.client
+		.multi([
+			...(await bench.client.keys(`${prefix}*`)).map((key) => ["del", key]),
+			...keys.map((key, n) => ["restore", key, 0, saved[n] as Buffer]),
+		])
+		.exec();
+	await bench.client.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes");
+	await until(async () => lost.length === 2 && !b.known.has("t"));
+	assert.deepEqual(lost.sort(), ["gone", "logless"]);
+	for (const replica of [a, b]) await recovered(replica);
+	const again = await a.connect("logless");
+	await a.subscribe(again, "t");
+	assert.deepEqual((await b.publish("t", ["t"])).appended, [{ log: "t", seq: 1 }]);
 });
 
 test("Redis store: shared entries whose taking was not answered come again", async () => {

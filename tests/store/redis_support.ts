@@ -9,7 +9,7 @@ import { Fixture, NOW } from "../contracts/store/fixture.ts";
 import type { StoreHarness } from "../contracts/store_contract.ts";
 import { type RedisServer, startRedis } from "../support/redis_server.ts";
 
-export const LIMITS: StoreLimits = { logMaxMessages: 100_000, maxRetained: 100_000 };
+const LIMITS: StoreLimits = { logMaxMessages: 100_000, maxRetained: 100_000 };
 
 /** Copies all keys of a prefix to another one, in one step. */
 const SNAPSHOT = `

@@ -105,7 +105,7 @@ export class MqttJsClient {
 }
 
 /** Fails when something takes longer than anything in these tests should. */
-export async function within<T>(what: string, promise: Promise<T>): Promise<T> {
+async function within<T>(what: string, promise: Promise<T>): Promise<T> {
 	let timer: ReturnType<typeof setTimeout> | undefined;
 	const late = new Promise<never>((_, reject) => {
 		timer = setTimeout(

@@ -6,6 +6,7 @@ import type { Writable } from "node:stream";
 import type { Cleanup } from "./test_broker.ts";
 
 const PATIENCE_MS = 20_000;
+const NOT_STARTED = -1;
 
 /** How a program ended: its exit code, or the signal that killed it. */
 export interface Ended {
@@ -40,7 +41,7 @@ export class Program {
 		const { cwd, env = process.env, input = "", interactive = false } = options;
 		this.#name = [command, ...args].join(" ");
 		const child = spawn(command, args, { cwd, env: { ...env }, stdio: "pipe" });
-		this.pid = child.pid ?? 0;
+		this.pid = child.pid ?? NOT_STARTED;
 		child.stdin.on("error", () => {});
 		if (interactive) this.#stdin = child.stdin;
 		else child.stdin.end(input);
@@ -52,9 +53,11 @@ export class Program {
 			this.#stderr += text;
 			this.#changed();
 		});
-		child.once("exit", () => {
-			this.#running = false;
-		});
+		for (const event of ["exit", "error"]) {
+			child.once(event, () => {
+				this.#running = false;
+			});
+		}
 		this.ended = new Promise((resolve, reject) => {
 			child.once("error", reject);
 			child.once("close", (code, signal) => resolve({ code, signal, stdout: this.#stdout, stderr: this.#stderr }));
@@ -110,7 +113,7 @@ export class Program {
 	/** Sends a signal, if it still runs. */
 	send(signal: NodeJS.Signals): void {
 		// Not by child.kill: Deno then reports that signal as the end of a program that handled it and exited.
-		if (this.#running) process.kill(this.pid, signal);
+		if (this.#running && this.pid !== NOT_STARTED) process.kill(this.pid, signal);
 	}
 
 	/** Sends a signal and waits for the end. */

@@ -5,7 +5,7 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import type { AddressInfo } from "node:net";
 import { connect as connectSocket, createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -33,6 +33,8 @@ export interface RedisServer {
 /** @param settings Added to those of `redis.conf`, such as `["--maxmemory", "10mb"]`. */
 export async function startRedis(settings: readonly string[] = []): Promise<RedisServer> {
 	const directory = mkdtempSync(join(tmpdir(), "redis-test-"));
+	// A copy: a server rewrites its own when a failover or CONFIG REWRITE tells it to.
+	copyFileSync(CONFIG, join(directory, "redis.conf"));
 	const port = await freePort();
 	let child = await launch(directory, port, settings);
 	async function kill(): Promise<void> {
@@ -59,7 +61,7 @@ export async function startRedis(settings: readonly string[] = []): Promise<Redi
 
 async function launch(directory: string, port: number, settings: readonly string[]): Promise<ChildProcess> {
 	const address = ["--bind", "127.0.0.1", "--port", String(port), "--dir", directory];
-	const child = spawn("redis-server", [CONFIG, ...address, ...settings], { stdio: "ignore" });
+	const child = spawn("redis-server", [join(directory, "redis.conf"), ...address, ...settings], { stdio: "ignore" });
 	const failed = once(child, "exit").then(() => {
 		throw new Error("redis-server ended while it started");
 	});

@@ -1,10 +1,10 @@
 /**
- * The order of calls. A call is up to three steps, each a round trip to another part of the data: the session, the retained
- * messages, the logs. A step begins when all earlier calls have begun theirs, and results are told in the order of the calls.
- * So effects have that order in every part, while the calls of many clients share their round trips.
+ * The order of calls. A call has up to three steps, each in another part of the data: the session, the retained messages, the
+ * logs. A step begins when all earlier calls have begun theirs in that part, and results are told in the order of the calls.
+ * So effects have that order everywhere, while the calls of many clients share their round trips.
  */
 
-/** Does its work when called; gets the result of the step before. `undefined` at once when there is nothing to do. */
+/** Does its work when called; gets the result of the step before. */
 export type Step = (previous: unknown) => Promise<unknown>;
 
 export interface Steps<T> {
@@ -17,9 +17,12 @@ export interface Steps<T> {
 const STEPS = 4;
 
 interface Call {
+	readonly place: number;
 	readonly steps: readonly (Step | undefined)[];
-	/** Steps that are over. */
-	over: number;
+	/** Changes nothing: later calls need not wait for its result. */
+	readonly reads: boolean;
+	/** The step that is under way or to begin; `STEPS` when all are over. */
+	step: number;
 	failed: boolean;
 	value: unknown;
 	readonly resolve: (value: unknown) => void;
@@ -28,11 +31,14 @@ interface Call {
 
 export class Calls {
 	readonly #confirm: Step | undefined;
-	#calls: (Call | undefined)[] = [];
-	/** Place of the first call that has not been told its result. */
-	#head = 0;
+	/** Calls from place `#base` on. */
+	#calls: Call[] = [];
+	#base = 0;
 	/** For each step, the place of the first call that has not begun it. */
 	readonly #next: number[] = new Array(STEPS).fill(0);
+	/** Place of the first call that has not been told its result, apart from reads that take longer. */
+	#untold = 0;
+	#underWay = 0;
 	#idle: (() => void)[] = [];
 
 	/** @param confirm Waits, before a result is told, until what was written is as safe as configured. */
@@ -42,37 +48,47 @@ export class Calls {
 
 	/** Resolves with the result of the last step; rejects with the error of the first that failed, and skips the later ones. */
 	run<T>({ session, retained, logs }: Steps<T>): Promise<T> {
-		return new Promise<T>((resolve, reject) => {
-			const steps = [session, retained, logs, this.#confirm];
-			this.#calls.push({ steps, over: 0, failed: false, value: undefined, resolve: resolve as (value: unknown) => void, reject });
-			this.#advance();
-		});
+		return this.#add<T>([session, retained, logs, this.#confirm], false);
+	}
+
+	/** Runs one step, of a call that changes nothing. */
+	read<T>(part: "retained" | "logs", step: () => Promise<T>): Promise<T> {
+		return this.#add<T>(part === "retained" ? [undefined, step] : [undefined, undefined, step], true);
 	}
 
 	/** Resolves when no call is under way. */
 	idle(): Promise<void> {
-		if (this.#head === this.#calls.length) return Promise.resolve();
+		if (this.#underWay === 0) return Promise.resolve();
 		return new Promise((resolve) => this.#idle.push(resolve));
 	}
 
-	#advance(): void {
-		for (let step = 0; step < STEPS; step++) {
-			for (let place = this.#next[step] as number; place < this.#calls.length; place++) {
-				const call = this.#calls[place] as Call;
-				if (call.over < step) break;
-				this.#next[step] = place + 1;
-				this.#begin(call, step);
-			}
-		}
-		this.#settle();
+	#add<T>(steps: readonly (Step | undefined)[], reads: boolean): Promise<T> {
+		return new Promise<T>((resolve, reject) => {
+			const place = this.#base + this.#calls.length;
+			const call = { place, steps, reads, step: -1, failed: false, value: undefined, resolve: resolve as (value: unknown) => void, reject };
+			toNextStep(call);
+			this.#calls.push(call);
+			this.#underWay++;
+			this.#advance();
+		});
 	}
 
-	#begin(call: Call, step: number): void {
-		const work = call.steps[step];
-		if (work === undefined || call.failed) {
-			call.over = step + 1;
-			return;
+	#advance(): void {
+		const end = this.#base + this.#calls.length;
+		for (let step = 0; step < STEPS; step++) {
+			let place = this.#next[step] as number;
+			for (; place < end; place++) {
+				const call = this.#calls[place - this.#base] as Call;
+				if (call.steps[step] === undefined || call.step > step) continue;
+				if (call.step < step) break;
+				this.#begin(call, call.steps[step] as Step);
+			}
+			this.#next[step] = place;
 		}
+		this.#tell(end);
+	}
+
+	#begin(call: Call, work: Step): void {
 		let done: Promise<unknown>;
 		try {
 			done = work(call.value);
@@ -82,37 +98,46 @@ export class Calls {
 		done.then(
 			(value) => {
 				call.value = value;
-				call.over = step + 1;
-				this.#advance();
+				toNextStep(call);
+				this.#over(call);
 			},
 			(error) => {
-				call.failed = true;
 				call.value = error;
-				call.over = step + 1;
-				this.#advance();
+				call.failed = true;
+				call.step = STEPS;
+				this.#over(call);
 			},
 		);
 	}
 
-	#settle(): void {
-		const calls = this.#calls;
-		while (this.#head < calls.length) {
-			const call = calls[this.#head] as Call;
-			if (call.over < STEPS) break;
-			calls[this.#head++] = undefined;
-			if (call.failed) call.reject(call.value);
-			else call.resolve(call.value);
-		}
-		if (this.#head === calls.length) {
-			this.#forget();
-			for (const resolve of this.#idle.splice(0)) resolve();
-		} else if (this.#head > 1024 && this.#head * 2 > calls.length) this.#forget();
+	/** A step is over. */
+	#over(call: Call): void {
+		if (call.place < this.#untold) this.#settle(call);
+		else this.#advance();
 	}
 
-	/** Places move down by the calls that are over. */
-	#forget(): void {
-		this.#calls = this.#calls.slice(this.#head);
-		for (let step = 0; step < STEPS; step++) this.#next[step] = (this.#next[step] as number) - this.#head;
-		this.#head = 0;
+	#tell(end: number): void {
+		while (this.#untold < end) {
+			const call = this.#calls[this.#untold - this.#base] as Call;
+			if (call.step === STEPS) this.#settle(call);
+			else if (!call.reads) break;
+			this.#untold++;
+		}
+		const told = this.#untold - this.#base;
+		if (told === this.#calls.length || (told > 1024 && told * 2 > this.#calls.length)) {
+			this.#calls = this.#calls.slice(told);
+			this.#base = this.#untold;
+		}
 	}
+
+	#settle(call: Call): void {
+		if (call.failed) call.reject(call.value);
+		else call.resolve(call.value);
+		if (--this.#underWay === 0) for (const resolve of this.#idle.splice(0)) resolve();
+	}
+}
+
+function toNextStep(call: Call): void {
+	do call.step++;
+	while (call.step < STEPS && call.steps[call.step] === undefined);
 }

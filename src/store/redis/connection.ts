@@ -29,6 +29,8 @@ export interface ConnectionOptions {
 }
 
 const WATCH_MS = 500;
+/** A server that accepts a connection and then says nothing is frozen, and another one may be in charge by now. */
+const HANDSHAKE_MS = 3000;
 const MIN_RETRY_MS = 50;
 const MAX_RETRY_MS = 5000;
 /** Commands after which a turn's write does not wait for its end. */
@@ -152,6 +154,7 @@ export class Connection {
 		const { target, scripts, onReady, onError } = this.#options;
 		const redis = makeClient(target);
 		this.#redis = redis;
+		this.#silentSince = performance.now();
 		// Without a listener an error would end the process.
 		redis.on("error", (error: Error) => {
 			this.#lastError = error;
@@ -161,6 +164,7 @@ export class Connection {
 			this.#ready = true;
 			this.#retries = 0;
 			this.#corked = 0;
+			this.#silentSince = performance.now();
 			// In front of everything else, so that no script is ever unknown and none must be sent again behind later commands.
 			for (const { text } of scripts) this.send("SCRIPT", ["LOAD", text]).catch(onError);
 			onReady();
@@ -178,7 +182,10 @@ export class Connection {
 	}
 
 	#watch(): void {
-		if (this.#underWay === 0 || this.#answered !== this.#answeredBefore) {
+		if (!this.#ready) {
+			// Between two attempts there is nothing to end.
+			if (performance.now() - this.#silentSince >= HANDSHAKE_MS) this.#end();
+		} else if (this.#underWay === 0 || this.#answered !== this.#answeredBefore) {
 			this.#answeredBefore = this.#answered;
 			this.#silentSince = performance.now();
 		} else if (performance.now() - this.#silentSince >= this.#options.stallMs) {
@@ -191,19 +198,19 @@ export class Connection {
 		return new StoreError("unavailable", `Cannot ${label}: Redis is away (${why}). It is tried again until it is back`);
 	}
 
-	#translate(label: string, error: Error): StoreError {
-		const { message } = error;
-		const options = { cause: error };
-		if (message.startsWith("FENCED"))
-			return new StoreError("fenced", `Cannot ${label}: another connection has the session, or it was closed`, options);
-		if (message.startsWith("FULL")) return new StoreError("full", `Cannot ${label}: ${message.slice(5)}. Remove some or raise it`, options);
+	/** Without the error as the cause: it carries the command with all that was to be stored. */
+	#translate(label: string, { message }: Error): StoreError {
+		if (message.startsWith("FENCED")) {
+			return new StoreError("fenced", `Cannot ${label}: another connection has the session, or it was closed`);
+		}
+		if (message.startsWith("FULL")) return new StoreError("full", `Cannot ${label}: ${message.slice(5)}. Remove some or raise it`);
 		if (message.startsWith("OOM")) {
-			return new StoreError("full", `Cannot ${label}: Redis has no memory left. Raise its maxmemory or remove messages`, options);
+			return new StoreError("full", `Cannot ${label}: Redis has no memory left. Raise its maxmemory or remove messages`);
 		}
 		// Unknown scripts or a primary that has become a replica: only another connection helps.
 		if (message.startsWith("NOSCRIPT") || message.startsWith("READONLY") || message.startsWith("UNBLOCKED")) this.drop(message);
 		if (!this.#ready) return this.#unavailable(label);
-		return new StoreError("unavailable", `Cannot ${label}: Redis answers "${message}"`, options);
+		return new StoreError("unavailable", `Cannot ${label}: Redis answers "${message}"`);
 	}
 }
 

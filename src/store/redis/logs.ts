@@ -42,6 +42,11 @@ export class Logs {
 		this.#audited = routes.names();
 	}
 
+	/** Whether there is a log, as far as this replica knows. */
+	exists(log: string): boolean {
+		return this.#routes.generation(log) !== undefined;
+	}
+
 	/** The entry of a message for {@link append}, complete before the caller can change its bytes. */
 	encode(message: Message): Buffer {
 		return encodeEntry(this.#context.clock.nextId(), message);

@@ -35,6 +35,9 @@ export class Routes {
 	#waiting: { readonly version: number; readonly resolve: () => void }[] = [];
 	#asked: { readonly batch: number; readonly answer: Promise<void> } | undefined;
 
+	/** Called when the server turned out to have lost some of what it was told. */
+	onWentBack: () => void = () => {};
+
 	constructor(context: Context, target: RedisTarget) {
 		this.#context = context;
 		this.#target = target;
@@ -178,6 +181,7 @@ export class Routes {
 		if (version >= this.#version) return;
 		this.#early.clear();
 		await this.#load(follower);
+		this.onWentBack();
 	}
 
 	/**

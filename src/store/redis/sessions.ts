@@ -203,19 +203,29 @@ export class Sessions {
 		});
 	}
 
-	/** Finds the sessions that have moved on while this replica was taken for dead. */
-	async findLost(): Promise<void> {
+	/**
+	 * Finds the sessions that have moved on while this replica was taken for dead, or that the server has forgotten.
+	 * @param logsToo Whether the server may have forgotten logs as well: a session without its logs is lost, and whole again
+	 *   when it is opened anew.
+	 */
+	async findLost(logsToo: boolean): Promise<void> {
 		const { connection, keys, onLost } = this.#context;
 		const all = this.#owned.all();
 		for (let at = 0; at < all.length; at += AT_ONCE) {
 			const some = all.slice(at, at + AT_ONCE);
 			const tokens = await Promise.all(some.map(({ clientId }) => connection.send("HGET", [keys.session(clientId).meta, "token"])));
 			for (const [n, owned] of some.entries()) {
-				if (tokens[n] !== null && String(tokens[n]) === owned.epoch) continue;
+				const kept = tokens[n] !== null && String(tokens[n]) === owned.epoch;
+				if (kept && !(logsToo && this.#missesLog(owned))) continue;
 				this.#owned.delete(owned);
 				onLost(owned);
 			}
 		}
+	}
+
+	#missesLog({ joins }: Owned): boolean {
+		for (const [log, join] of joins) if (join !== "" && !this.#logs.exists(log)) return true;
+		return false;
 	}
 
 	/** What says that the session has moved on is remembered. */

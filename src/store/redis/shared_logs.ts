@@ -21,6 +21,9 @@ export class SharedLogs {
 	readonly #held = new Map<string, Set<number>>();
 	/** Logs with calls that failed: they may have been done, and entries may be this replica's that nobody here has. */
 	readonly #doubtful = new Set<string>();
+	/** Takes under way: the server has done them before this replica knows. */
+	readonly #taking = new Set<Promise<unknown>>();
+	readonly #recovering = new Map<string, Promise<void>>();
 	/** Entries that may be bound though their session was told that they are not: log → id → consumer. */
 	readonly #doubtfulBounds = new Map<string, Map<string, string>>();
 
@@ -31,12 +34,19 @@ export class SharedLogs {
 	}
 
 	async take(log: string, limit: number): Promise<LogEntry[]> {
+		if (this.#doubtful.has(log) || this.#recovering.has(log)) await this.#recover(log);
+		const taking = this.#take(log, limit);
+		this.#taking.add(taking);
+		const over = () => this.#taking.delete(taking);
+		taking.then(over, over);
+		return this.#noteFailure(log, taking);
+	}
+
+	async #take(log: string, limit: number): Promise<LogEntry[]> {
 		const { connection, keys } = this.#context;
-		if (this.#doubtful.has(log)) await this.#recover(log);
-		const taking = connection.run(scripts.sharedTake, [keys.entries(log)], [this.#consumer, Math.min(limit, BATCH)]);
-		const entries = ((await this.#noteFailure(log, taking)) as StreamEntry[]).map((entry) => toEntry(log, entry));
-		const held = this.#heldOf(log);
-		for (const { seq } of entries) held.add(seq);
+		const reply = await connection.run(scripts.sharedTake, [keys.entries(log)], [this.#consumer, Math.min(limit, BATCH)]);
+		const entries = (reply as StreamEntry[]).map((entry) => toEntry(log, entry));
+		for (const { seq } of entries) this.#hold(log, seq);
 		return entries;
 	}
 
@@ -77,10 +87,10 @@ export class SharedLogs {
 		return connection.run(scripts.sharedMove, [keys.entries(log)], [from, to, ...ids]);
 	}
 
-	#heldOf(log: string): Set<number> {
-		const held = this.#held.get(log) ?? new Set();
-		this.#held.set(log, held);
-		return held;
+	#hold(log: string, seq: number): void {
+		const held = this.#held.get(log);
+		if (held === undefined) this.#held.set(log, new Set([seq]));
+		else held.add(seq);
 	}
 
 	#letGo(log: string, seqs: readonly number[]): void {
@@ -101,19 +111,30 @@ export class SharedLogs {
 	}
 
 	/** Gives back what this replica has and nobody here knows of, so that somebody gets it. */
-	async #recover(log: string): Promise<void> {
-		const { connection, keys } = this.#context;
+	#recover(log: string): Promise<void> {
+		const known = this.#recovering.get(log);
+		if (known !== undefined) return known;
 		this.#doubtful.delete(log);
-		const recovering = async (): Promise<void> => {
-			const bounds = this.#doubtfulBounds.get(log) ?? [];
-			this.#doubtfulBounds.delete(log);
-			await settled([...bounds].map(([id, consumer]) => this.#move(log, consumer, "free", [id])));
-			const pending = await connection.run(scripts.sharedPending, [keys.entries(log)], [this.#consumer]);
-			const held = this.#held.get(log);
-			const lost = (pending as Buffer[]).filter((id) => held?.has(seqOf(id)) !== true).map(String);
-			for (let at = 0; at < lost.length; at += BATCH) await this.#move(log, this.#consumer, "free", lost.slice(at, at + BATCH));
-		};
-		await this.#noteFailure(log, recovering());
+		const over = () => this.#recovering.delete(log);
+		const recovering = this.#noteFailure(log, this.#giveBackUnknown(log));
+		this.#recovering.set(log, recovering);
+		recovering.then(over, over);
+		return recovering;
+	}
+
+	async #giveBackUnknown(log: string): Promise<void> {
+		const { connection, keys } = this.#context;
+		const bounds = this.#doubtfulBounds.get(log) ?? new Map<string, string>();
+		for (const [id, consumer] of bounds) {
+			await this.#move(log, consumer, "free", [id]);
+			bounds.delete(id);
+		}
+		const taking = [...this.#taking];
+		const pending = (await connection.run(scripts.sharedPending, [keys.entries(log)], [this.#consumer])) as Buffer[];
+		await Promise.allSettled(taking);
+		const held = this.#held.get(log);
+		const unknown = pending.filter((id) => held?.has(seqOf(id)) !== true).map(String);
+		for (let at = 0; at < unknown.length; at += BATCH) await this.#move(log, this.#consumer, "free", unknown.slice(at, at + BATCH));
 	}
 
 	/** The session has ended: what is bound to it goes with it [MQTT-4.8.2-5]. */
