@@ -40,6 +40,7 @@ interface BunGlobal {
 			port: number;
 			tls?: { cert: string; key: string };
 			development: false;
+			reusePort: false;
 			fetch(request: Request, server: BunServer): Response | Promise<Response>;
 			error(error: unknown): Response;
 			websocket: unknown;
@@ -105,6 +106,8 @@ async function serve({ hostname, port, tls, fetch }: ServeOptions, websocket: un
 			port,
 			...(tls ? { tls: { cert: tls.cert, key: tls.key } } : {}),
 			development: false,
+			// Without it Bun shares the port of another production server, and half of the clients go there.
+			reusePort: false,
 			fetch: (request, own) => fetch(request, { server: own }),
 			error: () => new Response("Internal server error\n", { status: 500 }),
 			websocket,

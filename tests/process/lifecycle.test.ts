@@ -137,6 +137,11 @@ describe("lifecycle: a start that cannot be", () => {
 		});
 	}
 
+	it("a port that another server of the same kind has: refused as well", async (t) => {
+		const { wsPort } = await startServer(t);
+		assertRefused(await run(t, { PORT: String(wsPort) }), `127.0.0.1:${wsPort}`, "in use", "choose another port");
+	});
+
 	it("a bad variable: the message names it, its value and what is expected", async (t) => {
 		assertRefused(await run(t, { MAX_PACKET_SIZE: "huge" }), "MAX_PACKET_SIZE", '"huge"', "expected a whole number of bytes");
 	});
