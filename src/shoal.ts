@@ -15,7 +15,7 @@ import type { MessageHandler } from "./broker/local_subscriber.ts";
 import { type Config, createConfig } from "./config.ts";
 import { createApp } from "./http/app.ts";
 import { log } from "./log.ts";
-import type { Metrics } from "./metrics.ts";
+import { countByCode, type Metrics } from "./metrics.ts";
 import type { ChannelLimits } from "./session/effects.ts";
 import { createEmbeddedStore } from "./store/embedded_store.ts";
 import { createRuntimeAdapter } from "./transport/runtime.ts";
@@ -108,7 +108,7 @@ export function createBroker(partial: Partial<Config> = {}, parts: ShoalParts = 
 		path: config.wsPath,
 		upgrade: (request, env) => adapter.upgrade(request, env, broker.accept),
 		ready: () => broker.ready,
-		onUpgradeRefused: (status) => broker.metrics.upgradesRefused.set(status, (broker.metrics.upgradesRefused.get(status) ?? 0) + 1),
+		onUpgradeRefused: (status) => countByCode(broker.metrics.upgradesRefused, status),
 	});
 	const listeners: Listener[] = [];
 
