@@ -7,18 +7,23 @@
  */
 
 import type { DatabaseSync } from "node:sqlite";
+import { type Clock, systemClock } from "../clock.ts";
 import type { Context, Counts } from "./embedded/context.ts";
 import { Ids } from "./embedded/context.ts";
 import { openDatabase, unavailable } from "./embedded/database.ts";
+import { Forwarding } from "./embedded/forwarding.ts";
 import { GroupCommit } from "./embedded/group_commit.ts";
 import { LogReader } from "./embedded/log_reader.ts";
 import { LogTrimmer } from "./embedded/log_trimmer.ts";
 import { Logs } from "./embedded/logs.ts";
+import { EmbeddedRecords, RecordTable } from "./embedded/records.ts";
 import { Retained } from "./embedded/retained.ts";
 import { Sessions } from "./embedded/sessions.ts";
 import { SharedLogs } from "./embedded/shared_logs.ts";
 import { type Subscribed, Subscriptions } from "./embedded/subscriptions.ts";
 import { Wills } from "./embedded/wills.ts";
+import { isShared } from "./log_name.ts";
+import type { RecordStore } from "./records.ts";
 import {
 	type Checkpoint,
 	type CloseSession,
@@ -49,10 +54,12 @@ export interface EmbeddedStoreOptions {
 	readonly limits: StoreLimits;
 	/** Told of each failure of the file; the calls it struck reject besides. */
 	readonly onError?: (error: Error) => void;
+	/** By which records expire. */
+	readonly clock?: Clock;
 }
 
 /** Makes the embedded store. The file is opened by `start`. */
-export function createEmbeddedStore(options: EmbeddedStoreOptions): Store {
+export function createEmbeddedStore(options: EmbeddedStoreOptions): EmbeddedStore {
 	return new EmbeddedStore(options);
 }
 
@@ -70,14 +77,18 @@ interface Parts {
 	readonly retained: Retained;
 	readonly wills: Wills;
 	readonly sessions: Sessions;
+	readonly forwarding: Forwarding;
+	readonly records: RecordTable;
 }
 
-class EmbeddedStore implements Store {
+export class EmbeddedStore implements Store {
+	readonly records: RecordStore;
 	readonly #options: EmbeddedStoreOptions;
 	#parts: Parts | undefined;
 
 	constructor(options: EmbeddedStoreOptions) {
 		this.#options = options;
+		this.records = new EmbeddedRecords((kind, call) => this.#withRecords(kind, call), options.clock ?? systemClock);
 	}
 
 	async start(nowMs: number, onLog: (name: string, exists: boolean) => void): Promise<void> {
@@ -108,6 +119,10 @@ class EmbeddedStore implements Store {
 		this.#parts = undefined;
 		parts.db.close();
 		return stored;
+	}
+
+	hasLog(topic: string): boolean {
+		return !isShared(topic) && this.#parts?.logs.get(topic) !== undefined;
 	}
 
 	openSession(request: OpenSession): Promise<OpenedSession> {
@@ -149,6 +164,7 @@ class EmbeddedStore implements Store {
 	}
 
 	publish(request: PublishRequest): Promise<PublishResult> {
+		if (request.forward !== undefined) return this.#publishForwarded(request, request.forward);
 		try {
 			const { group, logs, retained, sessions, wills } = this.#open();
 			const { message, reserve, willId } = request;
@@ -161,6 +177,45 @@ class EmbeddedStore implements Store {
 			if (owner !== undefined && reserve !== undefined) sessions.reserve(owner, reserve.packetId);
 			if (request.retain) retained.set(message);
 			return group.join({ appended: logs.append(message, request.logs), duplicate: false });
+		} catch (error) {
+			return this.#failed(error);
+		}
+	}
+
+	#publishForwarded(request: PublishRequest, forward: NonNullable<PublishRequest["forward"]>): Promise<PublishResult> {
+		try {
+			const { group, logs, retained, sessions, wills, forwarding } = this.#open();
+			const { message, reserve, willId, name } = request;
+			const owner = reserve === undefined ? undefined : sessions.owner(reserve.session);
+			let key = name;
+			if (owner !== undefined && reserve !== undefined) {
+				if (sessions.isReserved(owner, reserve.packetId)) return group.join(DUPLICATE);
+				// Another session of the client may use the packet id for another message.
+				key = `session ${owner.row === 0 ? owner.epoch : owner.row} ${reserve.packetId}`;
+			} else if (willId !== undefined) {
+				if (!wills.has(Number(willId))) return group.join(DUPLICATE);
+				key = `will ${willId}`;
+			}
+			return forwarding.publish(key, forward, {
+				store() {
+					if (request.retain) {
+						retained.refuseSurplus(message);
+						group.begin();
+						retained.set(message);
+					}
+					return { appended: logs.append(message, request.logs), duplicate: false };
+				},
+				end: () => {
+					try {
+						if (reserve !== undefined) sessions.reserve(sessions.owner(reserve.session), reserve.packetId);
+						if (willId !== undefined) group.begin();
+						if (willId !== undefined) wills.remove(Number(willId));
+						return group.joinVoid();
+					} catch (error) {
+						return this.#failed(error);
+					}
+				},
+			});
 		} catch (error) {
 			return this.#failed(error);
 		}
@@ -249,10 +304,11 @@ class EmbeddedStore implements Store {
 
 	due(nowMs: number, limit: number): Promise<Due> {
 		try {
-			const { group, logs, retained, sessions, trimmer, wills } = this.#open();
+			const { group, logs, records, retained, sessions, trimmer, wills } = this.#open();
 			const due = { wills: wills.due(nowMs, limit), expiredSessions: sessions.expire(nowMs, limit) };
 			// This is called again and again, which makes it the place for what has no deadline either.
 			retained.expire(nowMs);
+			records.expire(nowMs);
 			trimmer.sweep();
 			logs.collectGarbage();
 			return group.join(due);
@@ -268,6 +324,15 @@ class EmbeddedStore implements Store {
 			return Promise.resolve({ sessions, subscriptions, retained, logs: logs.size, logEntries: entries });
 		} catch (error) {
 			return this.#readFailed(error);
+		}
+	}
+
+	#withRecords<T>(kind: "read" | "write", call: (records: RecordTable) => T): Promise<T> {
+		try {
+			const { records, group } = this.#open();
+			return group.join(call(records));
+		} catch (error) {
+			return kind === "read" ? this.#readFailed(error) : this.#failed(error);
 		}
 	}
 
@@ -324,5 +389,6 @@ function assemble(db: DatabaseSync, { path, limits, onError }: EmbeddedStoreOpti
 	const wills = new Wills(context);
 	const subscriptions = new Subscriptions(context, logs, trimmer);
 	const sessions = new Sessions(context, subscriptions, wills, shared, reader);
-	return { db, group, counts, logs, reader, trimmer, shared, retained, wills, sessions };
+	const records = new RecordTable(db, group);
+	return { db, group, counts, logs, reader, trimmer, shared, retained, wills, sessions, forwarding: new Forwarding(group), records };
 }

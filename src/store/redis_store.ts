@@ -7,24 +7,30 @@
  */
 
 import { type Clock, systemClock } from "../clock.ts";
+import { Histogram } from "../metrics.ts";
 import { Calls } from "./redis/calls.ts";
 import { Cleaning } from "./redis/cleaning.ts";
 import { ServerClock } from "./redis/clock.ts";
-import { Connection, type RedisTarget } from "./redis/connection.ts";
+import { Connection } from "./redis/connection.ts";
 import { type Context, Names } from "./redis/context.ts";
 import { Deadlines } from "./redis/deadlines.ts";
+import { Format } from "./redis/format.ts";
 import { Keys } from "./redis/keys.ts";
 import { Logs } from "./redis/logs.ts";
+import { RedisRecords } from "./redis/managed_records.ts";
 import { Opening } from "./redis/opening.ts";
+import type { RedisStoreOptions } from "./redis/options.ts";
 import { OwnedSessions } from "./redis/owned.ts";
 import { Publishing } from "./redis/publishing.ts";
 import { Replicas } from "./redis/replicas.ts";
 import { Retained } from "./redis/retained.ts";
 import { Routes } from "./redis/routes.ts";
 import { scripts } from "./redis/scripts.ts";
-import { checkServer, type Durability } from "./redis/server_check.ts";
+import { checkServer } from "./redis/server_check.ts";
 import { Sessions, type Subscribed } from "./redis/sessions.ts";
 import { SharedLogs } from "./redis/shared_logs.ts";
+import { countAll } from "./redis/stats.ts";
+import { atStart } from "./redis/wire.ts";
 import {
 	type Checkpoint,
 	type CloseSession,
@@ -37,35 +43,11 @@ import {
 	type PublishResult,
 	type RetainedPage,
 	type SessionRef,
-	type Store,
+	type SharedStore,
 	StoreError,
-	type StoreLimits,
 	type StoreStats,
 	type SubscriptionOptions,
 } from "./store.ts";
-
-export interface RedisStoreOptions {
-	/** Address such as `rediss://user:password@host:6379/0`, or options of ioredis. */
-	readonly redis: RedisTarget;
-	/** Before every key, the same for all replicas; without braces. */
-	readonly prefix: string;
-	/** Name of this replica: no two that live may have the same. */
-	readonly replicaId: string;
-	readonly durability: Durability;
-	readonly limits: StoreLimits;
-	/** Told of failures besides those that reject a call. */
-	readonly onError?: (error: Error) => void;
-	/** A session was taken from another replica: its connection there should end, and would otherwise learn it with its next write. */
-	readonly onTakeover?: (replicaId: string, session: SessionRef) => void;
-	/** Another replica has ended or taken a session that is connected here. */
-	readonly onLost?: (session: SessionRef) => void;
-	/** How long this replica is taken to live without a word from it: longer than a failover of Redis. 20,000 unless given. */
-	readonly leaseMs?: number;
-	/** What the callers' `nowMs` is compared with: only the difference counts, and Redis' own clock decides. */
-	readonly clock?: Clock;
-	/** Take `nowMs` as it is, for tests that move time. */
-	readonly trustNow?: boolean;
-}
 
 /** Makes the Redis store. Nothing is connected before `start`. */
 export function createRedisStore(options: RedisStoreOptions): RedisStore {
@@ -75,7 +57,9 @@ export function createRedisStore(options: RedisStoreOptions): RedisStore {
 
 const LEASE_MS = 20_000;
 /** How often a replica says that it lives, within the time of its lease. */
-const RENEWALS = 4;
+const RENEWALS = 2;
+const LOOK_MS = 15_000;
+const GONE_MS = 86_400_000;
 /** How long nothing may be answered. */
 const STALL_MS = 2000;
 /** How long `start` waits for the server. */
@@ -96,7 +80,10 @@ interface Parts {
 	readonly replicas: Replicas;
 }
 
-export class RedisStore implements Store {
+export class RedisStore implements SharedStore {
+	/** How long the server takes to answer, in seconds. */
+	readonly roundTrip = new Histogram();
+	readonly records: RedisRecords;
 	readonly #options: RedisStoreOptions;
 	readonly #clock: Clock;
 	readonly #leaseMs: number;
@@ -104,6 +91,11 @@ export class RedisStore implements Store {
 	/** Also before and after `#parts`. */
 	#connection: Connection | undefined;
 	#connectedSince = Number.POSITIVE_INFINITY;
+	#connections = 0;
+	/** When it was first noticed that the server is away, by `performance.now()`. */
+	#awaySince: number | undefined;
+	/** Why nothing can be done any more: there is data that this version cannot read. */
+	#refusal: StoreError | undefined;
 	/** What the server may have forgotten or given to others, to be looked at with the next sign of life. */
 	#doubtful: "nothing" | "sessions" | "logs" = "nothing";
 	#renewing: ReturnType<typeof setInterval> | undefined;
@@ -114,6 +106,11 @@ export class RedisStore implements Store {
 		this.#options = options;
 		this.#clock = options.clock ?? systemClock;
 		this.#leaseMs = options.leaseMs ?? LEASE_MS;
+		this.records = new RedisRecords({
+			with: (call) => this.#with(({ context }) => this.#alongside(call(context))),
+			announce: options.announce,
+			nowMs: () => this.#clock.nowMs(),
+		});
 	}
 
 	async start(nowMs: number, onLog: (name: string, exists: boolean) => void): Promise<void> {
@@ -125,10 +122,11 @@ export class RedisStore implements Store {
 		try {
 			await connected;
 			await checkServer(connection, this.#options.durability);
+			await replicas.checkFormat();
 			const startedAt = await context.clock.synchronise();
 			await routes.open();
 			await replicas.join(nowMs);
-			if ((await context.clock.synchronise()) <= startedAt) {
+			if (context.clock.toldMicros <= startedAt) {
 				throw new StoreError("unavailable", "Cannot use this Redis: its clock does not move. Look after the time of that machine");
 			}
 			routes.watch(onLog);
@@ -138,7 +136,8 @@ export class RedisStore implements Store {
 			routes.close();
 			connection.close();
 			this.#connection = undefined;
-			throw error;
+			this.#awaySince = undefined;
+			throw atStart(error);
 		}
 	}
 
@@ -160,12 +159,28 @@ export class RedisStore implements Store {
 		}
 	}
 
-	/** Resolves when the logs are known here that were made before the call, see `onLog` of `start`. */
+	hasLog(topic: string): boolean {
+		return this.#parts?.routes.hasExact(topic) === true;
+	}
+
+	/** Replicas with a lease, this one included. */
+	get replicas(): number {
+		return this.#parts?.replicas.count ?? 0;
+	}
+
+	/** Connections to the server that were made again. */
+	get reconnects(): number {
+		return Math.max(0, this.#connections - 1);
+	}
+
+	get awayMs(): number {
+		return this.#awaySince === undefined ? 0 : performance.now() - this.#awaySince;
+	}
+
 	catchUp(): Promise<void> {
 		return this.#with(({ routes }) => routes.catchUp());
 	}
 
-	/** Ends what dead replicas have left. Call it now and then. */
 	reapDead(): Promise<void> {
 		return this.#with(({ replicas }) => this.#alongside(replicas.reapDead(this.#clock.nowMs())));
 	}
@@ -203,15 +218,15 @@ export class RedisStore implements Store {
 	}
 
 	takeShared(log: string, limit: number): Promise<readonly LogEntry[]> {
-		return this.#with(({ context, shared }) => context.calls.run({ logs: () => shared.take(log, limit) }));
+		return this.#with(({ shared }) => shared.take(log, limit));
 	}
 
 	settleShared(log: string, seqs: readonly number[]): Promise<void> {
-		return this.#with(({ context, shared }) => context.calls.run({ logs: () => shared.settle(log, seqs) }));
+		return this.#with(({ shared }) => shared.settle(log, seqs));
 	}
 
 	returnShared(log: string, seqs: readonly number[]): Promise<void> {
-		return this.#with(({ context, shared }) => context.calls.run({ logs: () => shared.giveBack(log, seqs) }));
+		return this.#with(({ shared }) => shared.giveBack(log, seqs));
 	}
 
 	bindShared(log: string, seq: number, session: SessionRef): Promise<void> {
@@ -223,35 +238,16 @@ export class RedisStore implements Store {
 	}
 
 	due(nowMs: number, limit: number): Promise<Due> {
-		return this.#with(({ deadlines, cleaning, retained, logs }) => {
+		return this.#with(({ context, deadlines, cleaning, retained, logs }) => {
 			// This is called again and again, which makes it the place for what has no deadline either.
-			const others = Promise.all([retained.expire(nowMs), logs.audit()]);
+			const others = Promise.all([retained.expire(nowMs), logs.audit(), this.records.expire(context)]);
 			const due = deadlines.due(nowMs, limit, (clientId, gone, ended) => cleaning.clean(clientId, gone, ended));
 			return this.#alongside(Promise.all([due, others]).then(([found]) => found));
 		});
 	}
 
 	stats(): Promise<StoreStats> {
-		return this.#with(({ context, routes, logs, retained, replicas }) =>
-			this.#alongside(this.#stats(context, routes, logs, retained, replicas)),
-		);
-	}
-
-	async #stats({ connection, keys }: Context, routes: Routes, logs: Logs, retained: Retained, replicas: Replicas): Promise<StoreStats> {
-		const [connected, waiting, subscriptions, kept, entries] = await Promise.all([
-			replicas.countConnected(),
-			connection.send("ZCARD", [keys.expiries]),
-			connection.send("GET", [keys.subscriptionCount]),
-			retained.count(),
-			logs.countEntries(),
-		]);
-		return {
-			sessions: connected + Number(waiting),
-			subscriptions: Number(subscriptions ?? 0),
-			retained: kept,
-			logs: routes.size,
-			logEntries: entries,
-		};
+		return this.#with(({ context, logs, retained, replicas }) => this.#alongside(countAll(context, logs, retained, replicas)));
 	}
 
 	/** Rejects, rather than throws, what cannot even begin. */
@@ -259,6 +255,7 @@ export class RedisStore implements Store {
 		try {
 			if (this.#parts === undefined)
 				throw new StoreError("unavailable", "Cannot use the store in Redis: it is not started, or it was closed");
+			if (this.#refusal !== undefined) throw this.#refusal;
 			return call(this.#parts);
 		} catch (error) {
 			return Promise.reject(error);
@@ -289,12 +286,14 @@ export class RedisStore implements Store {
 			onReady: () => {
 				clearTimeout(timer);
 				this.#connectedSince = performance.now();
+				this.#connections++;
 				if (this.#doubtful === "nothing") this.#doubtful = "sessions";
+				this.#parts?.shared.doubtAll();
 				this.#renew();
 				resolve();
 			},
 			onError: (error) => {
-				if (!connection.ready) this.#connectedSince = Number.POSITIVE_INFINITY;
+				if (!connection.ready) this.#wentAway(error);
 				this.#onError(error);
 			},
 		});
@@ -308,12 +307,41 @@ export class RedisStore implements Store {
 	/** Says that this replica lives, and does what could not be finished. Also right after the server was away. */
 	#renew(): void {
 		const parts = this.#parts;
-		if (parts?.context.connection.ready === true) this.#alongside(this.#catchUpWithOthers(parts)).catch(this.#onError);
+		if (parts?.context.connection.ready !== true) return;
+		this.#alongside(this.#catchUpWithOthers(parts)).then(
+			() => {
+				if (parts.context.connection.ready) this.#awaySince = undefined;
+			},
+			(error) => {
+				// A server that is there and takes no writes is away as well.
+				if (error instanceof StoreError && error.code === "away") this.#awaySince ??= performance.now();
+				else if (error instanceof StoreError && error.code === "newerVersion") this.#tooOld(error, parts);
+				this.#onError(error);
+			},
+		);
 	}
 
-	async #catchUpWithOthers({ replicas, cleaning, context, shared, sessions }: Parts): Promise<void> {
-		const [kept] = await Promise.all([replicas.renew(), context.clock.synchronise()]);
+	/** The others have gone on without this replica: it is of no use any more, and its clients are to go to them. */
+	#tooOld(error: StoreError, { sessions }: Parts): void {
+		clearInterval(this.#renewing);
+		this.#refusal = error;
+		// Nobody needs to wait whether it will be back.
+		this.#awaySince = performance.now() - GONE_MS;
+		sessions.loseAll();
+	}
+
+	#wentAway(error: Error): void {
+		// What is hung is noticed on this connection, where somebody waits for answers.
+		this.#parts?.routes.restart(error.message);
+		this.#connectedSince = Number.POSITIVE_INFINITY;
+		this.#awaySince ??= performance.now();
+	}
+
+	async #catchUpWithOthers({ replicas, routes, cleaning, shared, sessions }: Parts): Promise<void> {
+		const kept = await replicas.renew();
 		if (!kept) {
+			// Nobody ends a lease early: the server may have lost more than that.
+			routes.restart("the lease is gone");
 			this.#onError(
 				new StoreError("fenced", "Others took this replica for dead and ended its sessions: it was away from Redis for too long"),
 			);
@@ -338,19 +366,26 @@ export class RedisStore implements Store {
 
 	#assemble(connection: Connection): Parts {
 		const { prefix, limits, replicaId, durability, redis, trustNow } = this.#options;
+		const clock = new ServerClock(connection);
 		const context: Context = {
 			connection,
 			keys: new Keys(prefix),
 			calls: new Calls(durability === "replicated" ? () => connection.confirm() : undefined),
-			clock: new ServerClock(connection),
+			clock,
+			roundTrip: this.roundTrip,
 			names: new Names(),
+			format: this.#options.format ?? new Format(),
 			limits,
 			replicaId,
 			leaseMs: this.#leaseMs,
+			lookMs: this.#options.lookMs ?? LOOK_MS,
+			serverMs: (nowMs) => (trustNow === true ? nowMs : clock.nowMs() + nowMs - this.#clock.nowMs()),
+			aheadMs: () => (trustNow === true ? 0 : Math.round(clock.nowMs() - this.#clock.nowMs())),
 			time: (nowMs) => (trustNow === true ? nowMs : Math.round(nowMs - this.#clock.nowMs())),
 			onError: this.#onError,
 			onTakeover: (other, session) => this.#options.onTakeover?.(other, session),
 			onLost: (session) => this.#options.onLost?.(session),
+			onDead: (other) => this.#options.onDead?.(other) ?? Promise.resolve(),
 		};
 		const owned = new OwnedSessions();
 		const routes = new Routes(context, redis);
@@ -359,14 +394,24 @@ export class RedisStore implements Store {
 		const retained = new Retained(context);
 		const deadlines = new Deadlines(context);
 		const cleaning = new Cleaning(context, logs, shared, deadlines);
-		const opening = new Opening(context, { routes, logs, deadlines, cleaning, owned });
-		const sessions = new Sessions(context, logs, shared, cleaning, owned);
+		const opening = new Opening(context, { routes, logs, deadlines, cleaning, owned, shared });
+		const sessions = new Sessions(context, routes, logs, shared, cleaning, owned);
 		const publishing = new Publishing(context, logs, retained, sessions, owned, deadlines);
 		routes.onWentBack = () => {
 			this.#doubtful = "logs";
+			logs.auditAll();
+			shared.wentBack();
+			this.#options.onWentBack?.();
 			this.#renew();
 		};
-		const replicas = new Replicas(context, cleaning, shared, () => this.#connectedSince);
+		const replicas = new Replicas(context, {
+			cleaning,
+			shared,
+			deadlines,
+			logs,
+			connectedSince: () => this.#connectedSince,
+			onEnded: () => this.#renew(),
+		});
 		return { context, routes, logs, shared, retained, deadlines, cleaning, opening, sessions, publishing, replicas };
 	}
 }

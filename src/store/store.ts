@@ -13,8 +13,10 @@
  * A session is a set of *cursors*, one per log it subscribes to, and a few in-flight records.
  */
 
+import type { Histogram } from "../metrics.ts";
 import type { Message } from "../mqtt/message.ts";
 import type { QoS } from "../mqtt/packet.ts";
+import type { RecordStore, SharedRecordStore } from "./records.ts";
 
 /** `0xffffffff`: the session never expires. */
 export const NEVER_EXPIRES = 0xffffffff;
@@ -66,6 +68,8 @@ export interface InflightRecord {
 
 export interface OpenSession {
 	readonly clientId: string;
+	/** Whose session it is to be; empty for anybody whom nobody knows. */
+	readonly user: string;
 	/** Clean Start: an existing session ends. */
 	readonly cleanStart: boolean;
 	/** Session Expiry Interval; 0: the session ends with the connection. */
@@ -105,6 +109,18 @@ export interface PublishRequest {
 	readonly reserve: { readonly session: SessionRef; readonly packetId: number } | undefined;
 	/** The will that this publication settles, see `due`. Nothing is stored when it is settled already: `duplicate` says so. */
 	readonly willId: string | undefined;
+	/**
+	 * Name of a publication that is to happen once and has neither of the two above: when it is repeated under this name after
+	 * `away`, nothing is stored twice. A store that always knows what it has done has no use for it.
+	 */
+	readonly name: string | undefined;
+	/**
+	 * Called in the order of the calls when the message is in its logs, before the result is told and before a reserved packet
+	 * id or a will counts as done: what it does belongs to the publication, and is repeated with it. Not called for a duplicate.
+	 * `token` is the same for every repetition; `undefined` for a publication that may happen twice. `revision` is that of a
+	 * retained message, see `Message`. It must not wait for another call of the store, which may wait for this one.
+	 */
+	readonly forward: ((appended: readonly Appended[], token: string | undefined, revision: number | undefined) => Promise<void>) | undefined;
 }
 
 export interface Appended {
@@ -116,6 +132,8 @@ export interface PublishResult {
 	readonly appended: readonly Appended[];
 	/** The packet id was reserved already, or the will settled: nothing was changed, `appended` is empty. */
 	readonly duplicate: boolean;
+	/** Of a retained message, where replicas share the store: see `Message`. */
+	readonly revision?: number;
 }
 
 export interface LogEntry {
@@ -182,18 +200,27 @@ export interface StoreLimits {
 }
 
 export interface Store {
+	/** What operators manage. Can be used from `start` on. */
+	readonly records: RecordStore;
+
 	/**
 	 * Opens the store. Sessions that an earlier process left connected become disconnected at `nowMs` (their wills due after
-	 * their delay, those without expiry ended). `onLog` MUST be called for every log that exists, and from then on for each
-	 * one that comes or goes, before the call that caused it resolves.
+	 * their delay, those without expiry ended). `onLog` MUST be called for every log of a wildcard filter or a share group that
+	 * exists, and from then on for each one that comes or goes, before the call that caused it resolves. See `hasLog` for others.
 	 */
 	start(nowMs: number, onLog: (name: string, exists: boolean) => void): Promise<void>;
 	/** Stores what is pending and closes. */
 	close(): Promise<void>;
+	/**
+	 * Whether there is a log for the filter that is exactly this topic name. Answers at once, from memory of a bounded size
+	 * (P13): true may be wrong, and costs a skipped append; false is right as far as this replica knows.
+	 */
+	hasLog(topic: string): boolean;
 
 	/**
 	 * Takes over the session of a client id: bumps the epoch and ends the old session on Clean Start. A session that has
-	 * expired, or had no expiry and lived with its connection, counts as absent.
+	 * expired, or had no expiry and lived with its connection, counts as absent. Rejects with `notOwner`, having changed nothing,
+	 * when there is a session of another user.
 	 * An earlier will that is not due yet is cancelled by a resumption [MQTT-3.1.3-9], unless it has no delay and its
 	 * connection is only now ended by this one; when the old session does not go on it is due at once [MQTT-3.1.2-8].
 	 */
@@ -246,13 +273,36 @@ export interface Store {
 	stats(): Promise<StoreStats>;
 }
 
+/** A store that several replicas share. */
+export interface SharedStore extends Store {
+	/**
+	 * Resolves when all logs are known here that were made before the call (P3). One question for all calls of one event-loop
+	 * turn. Rejects with `away` while that cannot be known.
+	 */
+	catchUp(): Promise<void>;
+	/** Ends what dead replicas have left. To be called every few seconds. */
+	reapDead(): Promise<void>;
+	/** With the word of other replicas, which has to be passed on. */
+	readonly records: SharedRecordStore;
+	/** How long the store has been away, in ms; 0 while it is there. */
+	readonly awayMs: number;
+	/** How long it takes to answer, in seconds; connections that were made again; replicas that live, with this one. */
+	readonly roundTrip: Histogram;
+	readonly reconnects: number;
+	readonly replicas: number;
+}
+
 export type StoreErrorCode =
 	/** Another connection has taken the session over. */
 	| "fenced"
+	/** The session is another user's. */
+	| "notOwner"
 	/** A limit is reached. */
 	| "full"
 	/** The data were written by a newer version. */
 	| "newerVersion"
+	/** It cannot be reached now, and will be again: whether the call took effect is unknown. To be tried again. */
+	| "away"
 	/** It cannot be read or written. */
 	| "unavailable";
 

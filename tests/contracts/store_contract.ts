@@ -4,6 +4,7 @@
  */
 
 import type { OpenHarness } from "./store/fixture.ts";
+import { forwardContract } from "./store/forward_contract.ts";
 import { inflightContract } from "./store/inflight_contract.ts";
 import { logContract } from "./store/log_contract.ts";
 import { retainedContract } from "./store/retained_contract.ts";
@@ -25,6 +26,7 @@ export function storeContract(name: string, open: OpenHarness, persistent: boole
 	sessionContract(suite);
 	subscriptionContract(suite);
 	logContract(suite);
+	forwardContract(suite);
 	trimContract(suite);
 	inflightContract(suite);
 	sharedContract(suite);

@@ -24,7 +24,14 @@ try {
 }
 
 async function load(): Promise<never> {
-	const opened = await store.openSession({ clientId: "a", cleanStart: true, sessionExpirySeconds: 3600, will: undefined, nowMs: NOW });
+	const opened = await store.openSession({
+		clientId: "a",
+		user: "",
+		cleanStart: true,
+		sessionExpirySeconds: 3600,
+		will: undefined,
+		nowMs: NOW,
+	});
 	const session = { clientId: "a", epoch: opened.epoch };
 	await store.subscribe(session, [subscription("t"), subscription("$share/g/t")]);
 	for (let n = 1; ; n++) {
@@ -34,11 +41,21 @@ async function load(): Promise<never> {
 			const content = message(`r/${packetId}`, { payload: "x".repeat(100 + k) });
 			const reserve = { session, packetId: packetId + 1 };
 			publishing.push(
-				store.publish({ message: content, logs: ["t", "$share/g/t"], retain: true, reserve, willId: undefined }).then((result) => {
-					if (result.duplicate) return;
-					const [plain, shared] = result.appended;
-					say(`${plain?.seq} ${shared?.seq} ${packetId}`);
-				}),
+				store
+					.publish({
+						message: content,
+						logs: ["t", "$share/g/t"],
+						retain: true,
+						reserve,
+						willId: undefined,
+						name: undefined,
+						forward: undefined,
+					})
+					.then((result) => {
+						if (result.duplicate) return;
+						const [plain, shared] = result.appended;
+						say(`${plain?.seq} ${shared?.seq} ${packetId}`);
+					}),
 			);
 		}
 		await Promise.all(publishing);

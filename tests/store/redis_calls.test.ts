@@ -74,6 +74,22 @@ test("calls: a read waits for the results of earlier calls, and no later call wa
 	assert.deepEqual(await script.end(["read"]), ["read = read"]);
 });
 
+test("calls: what follows begins in the order of the calls, and gets what the logs have answered", async () => {
+	const script = new Script();
+	const calls = new Calls(undefined);
+	const after = (name: string) => (previous: string) => {
+		script.events.push(`${name} gets ${previous}`);
+		return script.step(name)();
+	};
+	script.tells("A", calls.run({ logs: script.step("A"), after: after("A after") }));
+	script.tells("B", calls.run({ logs: script.step("B"), after: after("B after") }));
+	script.tells("C", calls.run({ logs: script.step("C") }));
+	assert.deepEqual(await script.end(["B", "C"]), []);
+	assert.deepEqual(await script.end(["A"]), ["A after gets A", "A after begins", "B after gets B", "B after begins"]);
+	assert.deepEqual(await script.end(["B after"]), []);
+	assert.deepEqual(await script.end(["A after"], new Error("away")), ["A fails: away", "B = B after", "C = C"]);
+});
+
 test("calls: a read does not begin before the steps of earlier calls in its part", async () => {
 	const script = new Script();
 	const calls = new Calls(undefined);

@@ -41,7 +41,7 @@ function startLossy(prefix = bench.freshPrefix()): Promise<Replica> {
 /** Makes a call whose answer is lost, though it was done: `done` tells when. */
 async function loseAnswer(call: () => Promise<unknown>, done: () => Promise<boolean>): Promise<void> {
 	proxy.loseAnswers();
-	const rejected = assertRejects(call(), "unavailable");
+	const rejected = assertRejects(call(), "away");
 	await until(done);
 	proxy.cut();
 	await rejected;
@@ -70,7 +70,7 @@ test("Redis store: what was acknowledged is there after the server was killed, a
 			published.then(
 				({ appended }) => acknowledged.push(...appended.map(({ seq }) => seq)),
 				(error) => {
-					assert.ok(error instanceof StoreError && error.code === "unavailable");
+					assert.ok(error instanceof StoreError && error.code === "away");
 					refused++;
 				},
 			);
@@ -81,9 +81,14 @@ test("Redis store: what was acknowledged is there after the server was killed, a
 	await bench.server.kill();
 	killed = true;
 	await publishing;
-	await assertRejects(a.publish("t", ["t"]), "unavailable");
+	await assertRejects(a.publish("t", ["t"]), "away");
+	const away = a.redis.awayMs;
+	assert.ok(away > 0);
+	await sleep(1);
+	assert.ok(a.redis.awayMs > away);
 	await bench.server.restart();
 	await recovered(a);
+	await until(async () => a.redis.awayMs === 0);
 	const stored = new Set(seqs(await a.read("t", 0, 1_000_000)));
 	assert.deepEqual(
 		acknowledged.filter((seq) => !stored.has(seq)),
@@ -92,7 +97,7 @@ test("Redis store: what was acknowledged is there after the server was killed, a
 	assert.ok(refused > 0);
 	await a.checkpoint(client, { lastPacketId: 1 });
 	await a.subscribe(client, "u");
-	assert.ok(a.known.has("u"));
+	assert.ok(a.knows("u"));
 });
 
 test("Redis store: a server that stops answering is given up after a while, and used again when it goes on", async () => {
@@ -101,7 +106,7 @@ test("Redis store: a server that stops answering is given up after a while, and 
 	await a.subscribe(client, "t");
 	bench.server.signal("SIGSTOP");
 	try {
-		await assertRejects(a.publish("t", ["t"]), "unavailable");
+		await assertRejects(a.publish("t", ["t"]), "away");
 	} finally {
 		bench.server.signal("SIGCONT");
 	}
@@ -176,8 +181,24 @@ test("Redis store: servers that may lose what they are given are refused, with t
 
 test("Redis store: replicated, a call is refused while no replica of the server has it", async () => {
 	const a = await start(undefined, { durability: "replicated" });
-	await assertRejects(a.connect("c"), "unavailable");
-	await assertRejects(a.retain("t"), "unavailable");
+	await assertRejects(a.connect("c"), "away");
+	await assertRejects(a.retain("t"), "away");
+});
+
+test("Redis store: a server that is there and takes no writes is away, and no longer when it does", async () => {
+	const a = await start(undefined, { leaseMs: 400 });
+	const client = await a.connect("c");
+	assert.equal(a.redis.awayMs, 0);
+	await bench.client.config("SET", "min-replicas-to-write", "1");
+	try {
+		await assertRejects(a.publish("t", ["t"], { retain: true, message: message("t", { payload: "x" }) }), "away");
+		await until(async () => a.redis.awayMs > 0);
+		await assertRejects(start(undefined, { replicaId: "r2" }), "unavailable");
+	} finally {
+		await bench.client.config("SET", "min-replicas-to-write", "0");
+	}
+	await until(async () => a.redis.awayMs === 0);
+	await a.checkpoint(client, {});
 });
 
 test("Redis store: replicated, calls resolve when another server has them", async () => {
@@ -219,7 +240,7 @@ test("Redis store: a server that comes back with less is noticed: who has lost s
 		])
 		.exec();
 	await bench.client.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes");
-	await until(async () => lost.length === 2 && !b.known.has("t"));
+	await until(async () => lost.length === 2 && !b.knows("t"));
 	assert.deepEqual(lost.sort(), ["gone", "logless"]);
 	for (const replica of [a, b]) await recovered(replica);
 	const again = await a.connect("logless");
@@ -243,29 +264,49 @@ test("Redis store: shared entries whose taking was not answered come again", asy
 	assert.deepEqual(texts(await a.store.takeShared(log, 9)), ["2", "3", "4"]);
 });
 
-test("Redis store: shared entries that were settled or bound without an answer are nobody's twice and lost to nobody", async () => {
+test("Redis store: shared entries that were settled without an answer are lost to nobody", async () => {
 	const prefix = bench.freshPrefix();
 	const a = await startLossy(prefix);
 	const log = "$share/g/t";
-	const key = `${prefix}{l:${log}}`;
-	const member = await a.connect("m");
-	await a.subscribe(member, log);
+	await a.subscribe(await a.connect("m"), log);
 	await a.fill(log, 3);
-	await a.store.takeShared(log, 3);
+	await a.store.takeShared(log, 2);
 	await loseAnswer(
 		() => a.store.settleShared(log, [1]),
-		async () => (await bench.client.xlen(key)) === 2,
+		async () => (await bench.client.xlen(`${prefix}{l:${log}}`)) === 2,
 	);
 	await recovered(a);
-	const bound = async () => (await bench.client.xpending(key, "g")) as [number, string, string, [string, string][]];
-	await loseAnswer(
-		() => a.store.bindShared(log, 2, member.ref),
-		async () => (await bench.client.exists(`${prefix}{c:m}:b`)) === 1,
-	);
-	await recovered(a);
-	assert.deepEqual(texts(await a.store.takeShared(log, 9)), ["2"], "3 is still this replica's");
-	assert.equal((await bound())[0], 2);
+	assert.deepEqual(texts(await a.store.takeShared(log, 9)), ["3"], "2 is still this replica's");
 });
+
+for (const [title, after, left] of [
+	["is the session's when that is repeated", "bind", []],
+	["is everybody's again when it is returned", "return", ["1"]],
+] as const) {
+	test(`Redis store: a shared entry that was bound without an answer is nobody's twice, and ${title}`, async () => {
+		const prefix = bench.freshPrefix();
+		const a = await startLossy(prefix);
+		const log = "$share/g/t";
+		const member = await a.connect("m");
+		await a.subscribe(member, log);
+		await a.fill(log, 1);
+		await a.store.takeShared(log, 1);
+		const bound = async () =>
+			((await bench.client.xpending(`${prefix}{l:${log}}`, "g")) as [number, string, string, [string, string][]])[3];
+		await loseAnswer(
+			() => a.store.bindShared(log, 1, member.ref),
+			async () => (await bench.client.exists(`${prefix}{c:m}:b`)) === 1,
+		);
+		await recovered(a);
+		assert.deepEqual(texts(await a.store.takeShared(log, 9)), []);
+		if (after === "return") await a.store.returnShared(log, [1]);
+		else {
+			await a.store.bindShared(log, 1, member.ref);
+			assert.match(String(await bound()), /^session:/);
+		}
+		assert.deepEqual(texts(await a.store.takeShared(log, 9)), left);
+	});
+}
 
 test("Redis store: a session whose closing was not answered is closed when the server is back", async () => {
 	const prefix = bench.freshPrefix();
@@ -276,7 +317,7 @@ test("Redis store: a session whose closing was not answered is closed when the s
 		() => a.close(client),
 		async () => (await bench.client.exists(`${prefix}{c:c}`)) === 0,
 	);
-	await until(async () => !a.known.has("$share/g/t"));
+	await until(async () => !a.knows("$share/g/t"));
 	await until(async () => (await bench.client.exists(`${prefix}{own:r1}`)) === 0);
 	assert.deepEqual(await a.dueWills(NOW), ["c"]);
 });

@@ -3,13 +3,12 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Connection } from "../../src/store/redis/connection.ts";
+import type { Message } from "../../src/mqtt/message.ts";
+import type { RedisStoreOptions } from "../../src/store/redis/options.ts";
 import { scripts } from "../../src/store/redis/scripts.ts";
-import type { RedisStoreOptions } from "../../src/store/redis_store.ts";
 import type { SessionRef } from "../../src/store/store.ts";
-import { assertRejects, message, NOW, numbers, seqs, subscription, text, texts, will } from "../contracts/store/fixture.ts";
-import { LossyProxy } from "./redis_proxy.ts";
-import { RedisBench, type Replica, until } from "./redis_support.ts";
+import { assertRejects, inflight, message, NOW, numbers, seqs, subscription, text, texts, will } from "../contracts/store/fixture.ts";
+import { RedisBench, replicaTests, until } from "./redis_support.ts";
 
 /** A lease that a test can wait for, for those who outlive the first replica. */
 const LEASE_MS = 300;
@@ -23,24 +22,7 @@ before(async () => {
 
 after(() => bench.stop());
 
-/** Runs a test with replicas `r1`, `r2`, … on one prefix; the options are for all but the first. */
-function withReplicas(
-	title: string,
-	count: number,
-	body: (replicas: Replica[], prefix: string) => Promise<void>,
-	options: Partial<RedisStoreOptions> = {},
-): void {
-	test(`Redis store: ${title}`, async () => {
-		const prefix = bench.freshPrefix();
-		const replicas: Replica[] = [];
-		try {
-			for (const n of numbers(1, count)) replicas.push(await bench.startReplica(prefix, { replicaId: `r${n}`, ...(n > 1 ? options : {}) }));
-			await body(replicas, prefix);
-		} finally {
-			for (const { store } of replicas) await store.close();
-		}
-	});
-}
+const withReplicas = replicaTests(() => bench);
 
 /** What the server knows of a dead replica: nobody renews its lease. */
 async function lapse(prefix: string, replicaId: string): Promise<void> {
@@ -92,111 +74,6 @@ test("Redis store: a replica is told of a session that it took from another, and
 	assert.deepEqual(told, [["a", first.ref]]);
 	await a.dispose();
 	await b.dispose();
-});
-
-test("Redis store: a log that one replica has made is known at the other when that has caught up, however slowly it follows", async () => {
-	const proxy = await LossyProxy.start(bench.server.port);
-	proxy.slowDown("BLOCK", 20);
-	const prefix = bench.freshPrefix();
-	const a = await bench.startReplica(prefix, { replicaId: "a" });
-	const b = await bench.startReplica(prefix, { replicaId: "b", redis: proxy.url });
-	const client = await a.connect("c");
-	let late = 0;
-	for (const n of numbers(1, 50)) {
-		await a.subscribe(client, `t/${n}`);
-		if (!b.known.has(`t/${n}`)) late++;
-		await b.redis.catchUp();
-		assert.ok(b.known.has(`t/${n}`));
-	}
-	assert.equal(late, 50, "it followed too fast for this test to say anything");
-	for (const replica of [a, b]) await replica.dispose();
-	await proxy.stop();
-});
-
-withReplicas("a log that goes is unknown everywhere, and one that comes again begins anew", 2, async ([a, b]) => {
-	assert.ok(a && b);
-	const client = await a.connect("c");
-	await a.subscribe(client, "t");
-	await a.fill("t", 3);
-	await b.redis.catchUp();
-	await a.store.unsubscribe(client.ref, ["t"]);
-	await b.redis.catchUp();
-	assert.deepEqual(b.takeLogEvents(), ["+t", "-t"]);
-	assert.deepEqual((await b.publish("t", ["t"])).appended, []);
-	await b.subscribe(await b.connect("d"), "t");
-	assert.deepEqual((await a.publish("t", ["t"])).appended, [{ log: "t", seq: 1 }]);
-});
-
-withReplicas("the late removal of an old log does not hide the new one of that name", 2, async ([a, b], prefix) => {
-	assert.ok(a && b);
-	const client = await a.connect("c");
-	await a.subscribe(client, "t");
-	const generation = await bench.client.hget(`${prefix}{route}`, "t");
-	await a.store.unsubscribe(client.ref, ["t"]);
-	await b.subscribe(await b.connect("d"), "t");
-	const connection = await ready();
-	const keys = ["", ":version", ":changes"].map((suffix) => `${prefix}{route}${suffix}`);
-	for (const change of ["remove", "put"]) await connection.run(scripts.routeChange, keys, ["t", generation ?? "", change, 100]);
-	connection.close();
-	await a.redis.catchUp();
-	assert.ok(a.known.has("t"));
-	assert.notEqual(await bench.client.hget(`${prefix}{route}`, "t"), generation);
-});
-
-function ready(): Promise<Connection> {
-	return new Promise((resolve) => {
-		const connection: Connection = new Connection({
-			target: bench.server.url,
-			scripts: Object.values(scripts),
-			stallMs: 5000,
-			onReady: () => resolve(connection),
-			onError: () => {},
-		});
-	});
-}
-
-withReplicas("a route without a log is put right by the first publication that finds none", 2, async ([a, b], prefix) => {
-	assert.ok(a && b);
-	const client = await a.connect("c");
-	await a.subscribe(client, "t");
-	await b.redis.catchUp();
-	await bench.client.del(`${prefix}{l:t}`, `${prefix}{l:t}:m`);
-	assert.deepEqual((await b.publish("t", ["t"])).appended, []);
-	await until(async () => (await bench.client.hget(`${prefix}{route}`, "t")) === null);
-	await b.redis.catchUp();
-	assert.equal(b.known.has("t"), false);
-});
-
-withReplicas("a resumed session joins again the log that the server has lost", 1, async ([a], prefix) => {
-	assert.ok(a);
-	const client = await a.connect("c");
-	await a.subscribe(client, "t");
-	await a.fill("t", 3);
-	await a.checkpoint(client, { cursors: [{ log: "t", cursor: 3, floor: 3 }] });
-	await bench.client.del(`${prefix}{l:t}`, `${prefix}{l:t}:m`);
-	await a.publish("t", ["t"]);
-	await until(async () => !a.known.has("t"));
-	assert.equal((await a.connect("c")).subscriptions[0]?.cursor, 0);
-	assert.deepEqual((await a.publish("t", ["t"])).appended, [{ log: "t", seq: 1 }]);
-});
-
-withReplicas("a follower that has missed changes loads all routes again", 2, async ([a, b], prefix) => {
-	assert.ok(a && b);
-	const client = await a.connect("c");
-	for (const log of ["t", "gone"]) await a.subscribe(client, log);
-	await b.redis.catchUp();
-	await bench.client.eval(
-		`for n = 1, 5 do
-			local version = redis.call("INCR", KEYS[2])
-			redis.call("XADD", KEYS[3], "MAXLEN", "=", 1, version .. "-0", "log", "new" .. n, "generation", n)
-			redis.call("HSET", KEYS[1], "new" .. n, n)
-		end
-		redis.call("HDEL", KEYS[1], "gone")`,
-		3,
-		...["", ":version", ":changes"].map((suffix) => `${prefix}{route}${suffix}`),
-	);
-	await b.redis.catchUp();
-	assert.deepEqual([...b.known].sort(), ["new1", "new2", "new3", "new4", "new5", "t"]);
 });
 
 withReplicas(
@@ -270,20 +147,52 @@ withReplicas(
 		assert.ok(a && b);
 		const client = await a.connect("c", { will: will("w"), sessionExpirySeconds: 0 });
 		await a.subscribe(client, "$share/g/t");
-		const connection = await ready();
+		const connection = await bench.connect();
 		const keys = ["", ":s", ":r", ":w", ":b", ":g", ":k"].map((suffix) => `${prefix}{c:c}${suffix}`);
 		await connection.run(scripts.sessionEnd, keys, [client.ref.epoch, NOW, "keep", "connected"]);
 		connection.close();
 		await b.redis.catchUp();
-		assert.ok(b.known.has("$share/g/t"));
+		assert.ok(b.knows("$share/g/t"));
 		await sleep(LEASE_MS);
 		await lapse(prefix, "r1");
 		await b.redis.reapDead();
-		assert.equal(b.known.has("$share/g/t"), false);
+		assert.equal(b.knows("$share/g/t"), false);
 		assert.deepEqual(await b.dueWills(NOW), ["c"]);
 	},
 	SHORT_LEASE,
 );
+
+test("Redis store: what a dead replica has left elsewhere is removed after its sessions were ended and before its lease", async () => {
+	const prefix = bench.freshPrefix();
+	const told: unknown[] = [];
+	let failures = 1;
+	const a = await bench.startReplica(prefix, { replicaId: "a" });
+	const b = await bench.startReplica(prefix, {
+		...SHORT_LEASE,
+		replicaId: "b",
+		async onDead(replicaId) {
+			const token = await bench.client.hget(`${prefix}{c:c}`, "token");
+			told.push([replicaId, token, (await bench.client.zscore(`${prefix}{reps}`, replicaId)) !== null]);
+			if (failures-- > 0) throw new Error("not removed");
+		},
+	});
+	await a.connect("c");
+	await sleep(LEASE_MS);
+	await b.redis.reapDead();
+	assert.deepEqual(told, [], "all live");
+	await lapse(prefix, "a");
+	await assert.rejects(b.redis.reapDead(), /not removed/);
+	assert.deepEqual(told, [["a", null, true]]);
+	await b.redis.reapDead();
+	await b.redis.reapDead();
+	assert.deepEqual(told, [
+		["a", null, true],
+		["a", null, true],
+	]);
+	assert.equal(await bench.client.zscore(`${prefix}{reps}`, "a"), null);
+	await a.dispose();
+	await b.dispose();
+});
 
 test("Redis store: a replica that was taken for dead is told which sessions it has lost", async () => {
 	const prefix = bench.freshPrefix();
@@ -310,6 +219,22 @@ test("Redis store: a replica that was taken for dead is told which sessions it h
 	await b.dispose();
 });
 
+test("Redis store: a replica that finds out that it was taken for dead while it looks for others is told the same", async () => {
+	const prefix = bench.freshPrefix();
+	const lost: string[] = [];
+	const a = await bench.startReplica(prefix, { replicaId: "a", leaseMs: 1000, onLost: ({ clientId }) => lost.push(clientId) });
+	const b = await bench.startReplica(prefix, { replicaId: "b", leaseMs: 60_000 });
+	await a.connect("c");
+	await sleep(1000);
+	await b.connect("c");
+	await bench.client.zrem(`${prefix}{reps}`, "a");
+	await a.redis.reapDead();
+	await until(async () => lost.length > 0);
+	assert.deepEqual(lost, ["c"]);
+	await a.dispose();
+	await b.dispose();
+});
+
 test("Redis store: a second replica of the same name is refused while the first lives", async () => {
 	const prefix = bench.freshPrefix();
 	const first = await bench.startReplica(prefix, {});
@@ -328,6 +253,48 @@ test("Redis store: deadlines run by the server's clock, whatever the replica's s
 	assert.deepEqual(await a.store.due(NOW + hour, 10), { wills: [], expiredSessions: [] });
 	assert.deepEqual((await a.store.due(NOW + hour + 61_000, 10)).expiredSessions, ["c"], "a difference to the caller's own clock counts");
 	await a.dispose();
+});
+
+test("Redis store: a message expires at one moment, however much the clocks of replicas differ", async () => {
+	const prefix = bench.freshPrefix();
+	const minutes = 300_000;
+	const make = async (replicaId: string, aheadMs: number) => {
+		const clock = { nowMs: () => Date.now() + aheadMs };
+		return { clock, replica: await bench.startReplica(prefix, { replicaId, trustNow: false, clock }) };
+	};
+	const a = await make("a", minutes);
+	const b = await make("b", -minutes);
+	const leftMs = (found: Message | undefined, { clock }: typeof a) => (found?.expiresAtMs ?? 0) - clock.nowMs();
+	const assertLeft = (found: Message | undefined, at: typeof a) => {
+		const left = leftMs(found, at);
+		assert.ok(left > 50_000 && left <= 60_500, `${left} ms are left of 60,000`);
+	};
+	const content = message("t", { payload: "x", retain: true, expiresAtMs: a.clock.nowMs() + 60_000 });
+	const client = await a.replica.connect("c");
+	await a.replica.store.subscribe(client.ref, [subscription("t"), subscription("$share/g/t")]);
+	await a.replica.publish("t", ["t", "$share/g/t"], { message: content, retain: true });
+	await a.replica.checkpoint(client, { inflight: [inflight(1, { message: content }), inflight(2, { log: "t", seq: 1 })] });
+	await a.replica.store.unsubscribe(client.ref, ["t"]);
+	await a.replica.subscribe(client, "t");
+	await a.replica.publish("t", ["t"], { message: content });
+	for (const each of [a, b]) {
+		const { store } = each.replica;
+		assertLeft((await each.replica.read("t"))[0]?.message, each);
+		const { messages } = await store.retained("#", undefined, 10, each.clock.nowMs());
+		assertLeft(messages[0], each);
+		const [taken] = await store.takeShared("$share/g/t", 1);
+		assertLeft(taken?.message, each);
+		await store.returnShared("$share/g/t", [1]);
+		const records = (await each.replica.connect("c")).inflight;
+		assert.equal(records.length, 2);
+		for (const record of records) assertLeft(record.message, each);
+	}
+	assert.deepEqual((await b.replica.store.retained("#", undefined, 10, b.clock.nowMs() + 61_000)).messages, []);
+	await b.replica.store.due(b.clock.nowMs() + 59_000, 10);
+	assert.equal((await b.replica.store.stats()).retained, 1);
+	await b.replica.store.due(b.clock.nowMs() + 61_000, 10);
+	assert.equal((await b.replica.store.stats()).retained, 0);
+	for (const { replica } of [a, b]) await replica.dispose();
 });
 
 test("Redis store: a will that another replica has taken up comes to it only, until its claim lapses", async () => {
@@ -367,6 +334,7 @@ test("Redis store: a QoS 2 publication that a crash interrupted is repeated with
 			{ log: "u", seq: 2 },
 		],
 		duplicate: false,
+		revision: 1,
 	});
 	assert.deepEqual(
 		(await b.read("t")).map((entry) => text(entry.message)),

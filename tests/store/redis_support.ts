@@ -1,11 +1,15 @@
 /** What the tests of the Redis store share: stores on a server, and what a kill of their process would leave. */
 
 import assert from "node:assert/strict";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
-import { createRedisStore, type RedisStore, type RedisStoreOptions } from "../../src/store/redis_store.ts";
+import { Connection } from "../../src/store/redis/connection.ts";
+import type { RedisStoreOptions } from "../../src/store/redis/options.ts";
+import { scripts } from "../../src/store/redis/scripts.ts";
+import { createRedisStore, type RedisStore } from "../../src/store/redis_store.ts";
 import type { StoreLimits } from "../../src/store/store.ts";
-import { Fixture, NOW } from "../contracts/store/fixture.ts";
+import { Fixture, NOW, numbers } from "../contracts/store/fixture.ts";
 import type { StoreHarness } from "../contracts/store_contract.ts";
 import { type RedisServer, startRedis } from "../support/redis_server.ts";
 
@@ -30,7 +34,7 @@ export async function until(condition: () => Promise<boolean>): Promise<void> {
 	}
 }
 
-/** A store of its own among several on one prefix, and the logs that it knows of. */
+/** A store of its own among several on one prefix, and the wildcard and group logs that it knows of. */
 export class Replica extends Fixture {
 	readonly redis: RedisStore;
 	readonly known = new Set<string>();
@@ -47,6 +51,11 @@ export class Replica extends Fixture {
 			if (exists) this.known.add(name);
 			else this.known.delete(name);
 		});
+	}
+
+	/** Whether a publication here would be appended to the log of this filter. */
+	knows(log: string): boolean {
+		return this.known.has(log) || this.redis.hasLog(log);
 	}
 
 	override takeLogEvents(): string[] {
@@ -90,7 +99,21 @@ export class RedisBench {
 			durability: "aof",
 			limits: LIMITS,
 			trustNow: true,
+			lookMs: 0,
 			...options,
+		});
+	}
+
+	/** A connection that runs scripts besides the stores. */
+	connect(): Promise<Connection> {
+		return new Promise((resolve) => {
+			const connection: Connection = new Connection({
+				target: this.server.url,
+				scripts: Object.values(scripts),
+				stallMs: 5000,
+				onReady: () => resolve(connection),
+				onError: () => {},
+			});
 		});
 	}
 
@@ -131,4 +154,29 @@ export class RedisBench {
 		this.client.disconnect();
 		await this.server.stop();
 	}
+}
+
+/** What defines a test with replicas `r1`, `r2`, … on one prefix; the options are for all but the first. */
+export function replicaTests(
+	bench: () => RedisBench,
+): (
+	title: string,
+	count: number,
+	body: (replicas: Replica[], prefix: string) => Promise<void>,
+	options?: Partial<RedisStoreOptions>,
+) => void {
+	return (title, count, body, options = {}) => {
+		test(`Redis store: ${title}`, async () => {
+			const prefix = bench().freshPrefix();
+			const replicas: Replica[] = [];
+			try {
+				for (const n of numbers(1, count)) {
+					replicas.push(await bench().startReplica(prefix, { replicaId: `r${n}`, ...(n > 1 ? options : {}) }));
+				}
+				await body(replicas, prefix);
+			} finally {
+				for (const { store } of replicas) await store.close();
+			}
+		});
+	};
 }

@@ -23,6 +23,7 @@ INSERT INTO counter VALUES (1);
 CREATE TABLE session (
 	id INTEGER PRIMARY KEY,
 	client TEXT NOT NULL UNIQUE,
+	user TEXT, -- NULL: not known
 	expiry_seconds INTEGER NOT NULL,
 	expires_at INTEGER, -- NULL while connected
 	last_packet_id INTEGER NOT NULL DEFAULT 0,
@@ -132,6 +133,9 @@ export function openDatabase(path: string, sync: "normal" | "full"): DatabaseSyn
 		db.exec("PRAGMA journal_size_limit = 67108864");
 		db.exec("BEGIN EXCLUSIVE");
 		if (db.prepare("PRAGMA user_version").get()?.user_version === 0) db.exec(SCHEMA);
+		// A file may have been made before there was the column.
+		const knowsUsers = db.prepare("SELECT 1 FROM pragma_table_info('session') WHERE name = 'user'").all().length > 0;
+		if (!knowsUsers) db.exec("ALTER TABLE session ADD COLUMN user TEXT");
 		db.exec("COMMIT");
 		// What `inspect` has left; nobody can be using it.
 		if (path !== ":memory:") rmSync(`${path}-shm`, { force: true });

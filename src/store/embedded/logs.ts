@@ -9,6 +9,7 @@
 
 import type { StatementSync } from "node:sqlite";
 import type { Message } from "../../mqtt/message.ts";
+import { isExact } from "../log_name.ts";
 import type { Appended } from "../store.ts";
 import type { Context } from "./context.ts";
 import { Query } from "./database.ts";
@@ -140,10 +141,10 @@ export class Logs {
 		}
 	}
 
-	/** Tells of all logs now, and of each that comes or goes from now on. */
+	/** Tells of all logs now, and of each that comes or goes from now on, apart from those of exact filters. */
 	watch(onLog: (name: string, exists: boolean) => void): void {
 		this.#onLog = onLog;
-		for (const name of this.#byName.keys()) onLog(name, true);
+		for (const name of this.#byName.keys()) if (!isExact(name)) onLog(name, true);
 	}
 
 	get size(): number {
@@ -194,7 +195,7 @@ export class Logs {
 			this.#byName.delete(log.name);
 			this.#byId.delete(log.id);
 		}
-		this.#onLog(log.name, exists);
+		if (!isExact(log.name)) this.#onLog(log.name, exists);
 	}
 
 	/** Appends a message to those of the named logs that exist. Begins a group if there is one. */

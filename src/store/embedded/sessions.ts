@@ -32,6 +32,7 @@ const NOT_STORED: Subscribed = { existed: false, cursor: 0 };
 /** A connected session. */
 export interface Owner {
 	readonly clientId: string;
+	readonly user: string;
 	readonly epoch: string;
 	readonly expirySeconds: number;
 	/** All of it is stored, not only what others depend on. */
@@ -44,7 +45,14 @@ export interface Owner {
 	reserved: Set<number> | undefined;
 }
 
-type SessionRow = [id: number, expirySeconds: number, expiresAt: number | null, lastPacketId: number, inflight: Uint8Array | null];
+type SessionRow = [
+	id: number,
+	expirySeconds: number,
+	expiresAt: number | null,
+	lastPacketId: number,
+	inflight: Uint8Array | null,
+	user: string | null,
+];
 
 export class Sessions {
 	readonly #context: Context;
@@ -76,12 +84,12 @@ export class Sessions {
 		this.#wills = wills;
 		this.#shared = shared;
 		this.#reader = reader;
-		this.#select = new Query(db, "SELECT id, expiry_seconds, expires_at, last_packet_id, inflight FROM session WHERE client = ?");
+		this.#select = new Query(db, "SELECT id, expiry_seconds, expires_at, last_packet_id, inflight, user FROM session WHERE client = ?");
 		this.#selectInflight = new Query(db, "SELECT inflight FROM session WHERE id = ?");
 		this.#selectExpired = new Query(db, "SELECT id, client FROM session WHERE expires_at <= ? ORDER BY expires_at LIMIT ?");
 		this.#selectReserved = new Query(db, "SELECT packet_id FROM reservation WHERE session = ?");
-		this.#insert = db.prepare("INSERT INTO session (id, client, expiry_seconds) VALUES (?, ?, ?)");
-		this.#resume = db.prepare("UPDATE session SET expiry_seconds = ?, expires_at = NULL WHERE id = ?");
+		this.#insert = db.prepare("INSERT INTO session (id, client, user, expiry_seconds) VALUES (?, ?, ?, ?)");
+		this.#resume = db.prepare("UPDATE session SET user = ?, expiry_seconds = ?, expires_at = NULL WHERE id = ?");
 		this.#disconnect = db.prepare("UPDATE session SET expiry_seconds = ?, expires_at = ? WHERE id = ?");
 		this.#delete = db.prepare("DELETE FROM session WHERE id = ?");
 		this.#setProgress = db.prepare("UPDATE session SET last_packet_id = ?, inflight = ? WHERE id = ?");
@@ -113,20 +121,24 @@ export class Sessions {
 		return owner;
 	}
 
-	/** Begins a group if there is something to write. */
+	/** Begins a group if there is something to write. Throws `StoreError` `notOwner` for the session of another user. */
 	open(request: OpenSession): OpenedSession {
-		const { clientId, sessionExpirySeconds, will, nowMs } = request;
+		const { clientId, user, sessionExpirySeconds, will, nowMs } = request;
 		const { group, ids, counts } = this.#context;
 		const previous = this.#owners.get(clientId);
 		const row = this.#select.get(clientId);
 		const present = row !== undefined && row[1] > 0 && (row[2] === null || row[2] > nowMs);
+		const belongsTo = previous?.user ?? (present ? row[5] : null) ?? user;
+		if (belongsTo !== user) {
+			throw new StoreError("notOwner", `Cannot open the session of "${clientId}": it is another user's`);
+		}
 		const resumed = present && !request.cleanStart;
-		this.#wills.connected(clientId, resumed, nowMs);
+		this.#wills.connected(clientId, resumed ? "resumed" : row === undefined ? "none" : "ended", nowMs);
 		let id = 0;
 		if (row !== undefined && resumed) {
 			group.begin();
 			id = row[0];
-			this.#resume.run(sessionExpirySeconds, id);
+			this.#resume.run(user, sessionExpirySeconds, id);
 		} else {
 			if (row !== undefined) {
 				group.begin();
@@ -135,7 +147,7 @@ export class Sessions {
 			if (sessionExpirySeconds > 0) {
 				group.begin();
 				id = ids.next();
-				this.#insert.run(id, clientId, sessionExpirySeconds);
+				this.#insert.run(id, clientId, user, sessionExpirySeconds);
 			}
 		}
 		let willId = 0;
@@ -147,6 +159,7 @@ export class Sessions {
 		const reservedIds = resumed ? this.#selectReserved.all(id).map(([packetId]) => packetId) : [];
 		const owner: Owner = {
 			clientId,
+			user,
 			epoch: this.#epochPrefix + ++this.#epochs,
 			expirySeconds: sessionExpirySeconds,
 			durable: id !== 0,
@@ -246,7 +259,7 @@ export class Sessions {
 	#rowOf(owner: Owner): number {
 		if (owner.row !== 0) return owner.row;
 		owner.row = this.#context.ids.next();
-		this.#insert.run(owner.row, owner.clientId, 0);
+		this.#insert.run(owner.row, owner.clientId, owner.user, 0);
 		this.#context.group.onRollback(() => {
 			owner.row = 0;
 		});

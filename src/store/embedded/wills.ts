@@ -17,6 +17,7 @@ export class Wills {
 	readonly #setDueAfterDelay: StatementSync;
 	readonly #recover: StatementSync;
 	readonly #ofClient: Query<[id: number, delaySeconds: number, dueAt: number | null]>;
+	readonly #exists: Query<[id: number]>;
 	readonly #due: Query<[id: number, client: string, expirySeconds: number | null, message: Uint8Array]>;
 
 	constructor(context: Context) {
@@ -32,6 +33,7 @@ export class Wills {
 			WHERE due_at IS NULL`,
 		);
 		this.#ofClient = new Query(db, "SELECT id, delay_seconds, due_at FROM will WHERE client = ?");
+		this.#exists = new Query(db, "SELECT id FROM will WHERE id = ?");
 		this.#due = new Query(db, "SELECT id, client, message_expiry_seconds, message FROM will WHERE due_at <= ? ORDER BY due_at, id LIMIT ?");
 	}
 
@@ -52,19 +54,29 @@ export class Wills {
 		this.#setDueAfterDelay.run(nowMs, sessionEndMs, id); // [MQTT-3.1.2-8]
 	}
 
+	/** Whether a will is still there. */
+	has(id: number): boolean {
+		return this.#exists.get(id) !== undefined;
+	}
+
 	/** Removes a will. False when it is gone already. In an open group. */
 	remove(id: number): boolean {
 		return Number(this.#delete.run(id).changes) > 0;
 	}
 
-	/** A new connection of the client is there: what becomes of earlier wills. Begins a group if there is something to do. */
-	connected(clientId: string, resumed: boolean, nowMs: number): void {
+	/**
+	 * A new connection of the client is there: what becomes of earlier wills. Begins a group if there is something to do.
+	 * @param session What it found: a session that goes on, one that ends with it, or none.
+	 */
+	connected(clientId: string, session: "resumed" | "ended" | "none", nowMs: number): void {
 		for (const [id, delaySeconds, dueAt] of this.#ofClient.all(clientId)) {
 			if (dueAt !== null && dueAt <= nowMs) continue;
 			this.#context.group.begin();
-			const inTime = resumed && (dueAt !== null || delaySeconds > 0);
+			const inTime = session === "resumed" && (dueAt !== null || delaySeconds > 0);
+			// Besides its delay a will waits only for a client that was sent away, and which is back in time now (P7).
+			const back = dueAt !== null && (session === "none" || delaySeconds === 0);
 			// [MQTT-3.1.3-9] [MQTT-3.1.2-8]
-			if (inTime) this.#delete.run(id);
+			if (inTime || back) this.#delete.run(id);
 			else this.#setDue.run(nowMs, id);
 		}
 	}

@@ -1,6 +1,6 @@
 /**
- * The order of calls. A call has up to three steps, each in another part of the data: the session, the retained messages, the
- * logs. A step begins when all earlier calls have begun theirs in that part, and results are told in the order of the calls.
+ * The order of calls. A call has up to four steps, each in another part of the data: the session, the retained messages, the
+ * logs, and what follows from these elsewhere. A step begins when all earlier calls have begun theirs in that part, and results are told in the order of the calls.
  * So effects have that order everywhere, while the calls of many clients share their round trips.
  */
 
@@ -11,10 +11,12 @@ export interface Steps<T> {
 	readonly session?: Step | undefined;
 	readonly retained?: Step | undefined;
 	readonly logs?: ((previous: unknown) => Promise<T>) | undefined;
+	/** Gets what `logs` answered, and answers what the call does. */
+	readonly after?: ((previous: T) => Promise<T>) | undefined;
 }
 
-/** The fourth makes the results as safe as configured. */
-const STEPS = 4;
+/** The fifth makes the results as safe as configured. */
+const STEPS = 5;
 
 interface Call {
 	readonly place: number;
@@ -47,8 +49,8 @@ export class Calls {
 	}
 
 	/** Resolves with the result of the last step; rejects with the error of the first that failed, and skips the later ones. */
-	run<T>({ session, retained, logs }: Steps<T>): Promise<T> {
-		return this.#add<T>([session, retained, logs, this.#confirm], false);
+	run<T>({ session, retained, logs, after }: Steps<T>): Promise<T> {
+		return this.#add<T>([session, retained, logs, after as Step | undefined, this.#confirm], false);
 	}
 
 	/** Runs one step, of a call that changes nothing. */

@@ -1,10 +1,12 @@
 /** What the parts of the Redis store share. Knows none of the parts. */
 
 import { randomBytes } from "node:crypto";
+import type { Histogram } from "../../metrics.ts";
 import type { SessionRef, StoreLimits } from "../store.ts";
 import type { Calls } from "./calls.ts";
 import type { ServerClock } from "./clock.ts";
 import type { Connection } from "./connection.ts";
+import type { Format } from "./format.ts";
 import type { Keys } from "./keys.ts";
 
 export interface Context {
@@ -12,17 +14,28 @@ export interface Context {
 	readonly keys: Keys;
 	readonly calls: Calls;
 	readonly clock: ServerClock;
+	/** How long the server takes to answer, in seconds. */
+	readonly roundTrip: Histogram;
 	readonly names: Names;
+	readonly format: Format;
 	readonly limits: StoreLimits;
 	readonly replicaId: string;
 	/** How long a replica is taken to live without a word from it. */
 	readonly leaseMs: number;
+	/** How many ms the server's clock is ahead of this replica's. */
+	aheadMs(): number;
+	/** How long what the server said of deadlines is believed, in ms: others may have set one since. */
+	readonly lookMs: number;
+	/** A time that a caller named, by the server's clock. */
+	serverMs(nowMs: number): number;
 	/** How scripts are told a time that a caller named. */
 	time(nowMs: number): number;
 	/** A session came here from another replica, which should hear of it. */
 	onTakeover(replicaId: string, session: SessionRef): void;
 	/** A session has moved on, and no call of its connection has shown it yet. */
 	onLost(session: SessionRef): void;
+	/** A replica is dead and its sessions are ended. */
+	onDead(replicaId: string): Promise<void>;
 	/** Something failed that no caller waits for. */
 	onError(error: Error): void;
 }

@@ -13,19 +13,59 @@ const CLAIM_MS = 10_000;
 /** Until a hint is looked at again that came before what it is about. */
 const RECHECK_MS = 5000;
 
+/** When the next deadline comes, as far as this replica knows: so that nothing is asked while nothing is due. */
+export class NextDeadline {
+	readonly #lookMs: number;
+	/** As the server said, and the first of those that were made here since it was asked. */
+	#told = 0;
+	#made = Number.POSITIVE_INFINITY;
+	#toldAt = Number.NEGATIVE_INFINITY;
+
+	constructor(lookMs: number) {
+		this.#lookMs = lookMs;
+	}
+
+	/** Whether the server has to be asked. */
+	mayBeDue(serverMs: number): boolean {
+		return Math.min(this.#told, this.#made) <= serverMs || performance.now() - this.#toldAt >= this.#lookMs;
+	}
+
+	/** One is being made here. */
+	make(serverMs: number): void {
+		this.#made = Math.min(this.#made, serverMs);
+	}
+
+	/** The server is being asked. Call the answer with what it said. */
+	ask(): (firstMs: number) => void {
+		const made = this.#made;
+		this.#made = Number.POSITIVE_INFINITY;
+		// Until it has answered, and if it does not.
+		this.#told = Math.min(this.#told, made);
+		return (firstMs) => {
+			this.#told = firstMs;
+			this.#toldAt = performance.now();
+		};
+	}
+}
+
 /** What has to be given up for a client. */
 type Clean = (clientId: string, gone: readonly Gone[], endedSubscriptions: number) => Promise<void>;
 
 export class Deadlines {
 	readonly #context: Context;
 
+	/** Of wills and expiries. */
+	readonly next: NextDeadline;
+
 	constructor(context: Context) {
 		this.#context = context;
+		this.next = new NextDeadline(context.lookMs);
 	}
 
 	/** Says when somebody has to look: after so many ms, `undefined` for never. */
 	async announce(ticket: string, nowMs: number, willMs: number | undefined, expiryMs: number | undefined): Promise<void> {
-		const { connection, keys, time } = this.#context;
+		const { connection, keys, time, serverMs } = this.#context;
+		this.next.make(serverMs(nowMs) + Math.min(willMs ?? Number.POSITIVE_INFINITY, expiryMs ?? Number.POSITIVE_INFINITY));
 		await connection.run(scripts.timeHint, [keys.wills, keys.expiries], [ticket, time(nowMs), willMs ?? "", expiryMs ?? ""]);
 	}
 
@@ -48,27 +88,27 @@ export class Deadlines {
 	async #postpone(which: "wills" | "expiries", ticket: string, serverMs: number, byMs: number): Promise<void> {
 		const { connection, keys } = this.#context;
 		const [claims, waits] = which === "wills" ? [keys.willClaims, [byMs, ""]] : [keys.expiryClaims, ["", byMs]];
+		this.next.make(serverMs + byMs);
 		const postponed = connection.run(scripts.timeHint, [keys.wills, keys.expiries], [ticket, serverMs, ...waits]);
 		await Promise.all([postponed, connection.send("HDEL", [claims, ticket])]);
 	}
 
 	/** Wills to publish, and sessions that have ended with this call; `clean` gives up what those leave. */
 	async due(nowMs: number, limit: number, clean: Clean): Promise<Due> {
-		const { keys } = this.#context;
-		const [wills, expiries] = await Promise.all([
-			this.#claim(keys.wills, keys.willClaims, nowMs, limit),
-			this.#claim(keys.expiries, keys.expiryClaims, nowMs, limit),
-		]);
-		const ended = await Promise.all(expiries.tickets.map((ticket) => this.#expire(ticket, expiries.nowMs, nowMs, clean)));
-		const found = await Promise.all(wills.tickets.map((ticket) => this.#will(ticket, wills.nowMs, nowMs)));
+		const { connection, keys, replicaId, time, serverMs } = this.#context;
+		if (!this.next.mayBeDue(serverMs(nowMs))) return { wills: [], expiredSessions: [] };
+		const answered = this.next.ask();
+		const reply = await connection.run(
+			scripts.timeClaim,
+			[keys.wills, keys.willClaims, keys.expiries, keys.expiryClaims],
+			[replicaId, time(nowMs), CLAIM_MS, limit],
+		);
+		const [now, first, wills, expiries] = reply as [Buffer, Buffer, Buffer[], Buffer[]];
+		answered(scoreOf(first));
+		const claimedMs = Number(now.toString("latin1"));
+		const ended = await Promise.all(expiries.map((ticket) => this.#expire(ticket, claimedMs, nowMs, clean)));
+		const found = await Promise.all(wills.map((ticket) => this.#will(ticket, claimedMs, nowMs)));
 		return { wills: found.filter((will) => will !== undefined), expiredSessions: ended.filter((clientId) => clientId !== undefined) };
-	}
-
-	async #claim(deadlines: string, claims: string, nowMs: number, limit: number): Promise<{ nowMs: number; tickets: Buffer[] }> {
-		const { connection, replicaId, time } = this.#context;
-		const reply = await connection.run(scripts.timeClaim, [deadlines, claims], [replicaId, time(nowMs), CLAIM_MS, limit]);
-		const [serverMs, ...tickets] = reply as Buffer[];
-		return { nowMs: Number(serverMs?.toString("latin1")), tickets };
 	}
 
 	/** @param nowMs The caller's time, from which the message's own expiry runs. */
@@ -123,4 +163,10 @@ export class Deadlines {
 		const { epoch, clientId } = decodeTicket(Buffer.from(id));
 		await Promise.all([connection.send("HDEL", [keys.session(clientId).wills, epoch]), this.forgetWill(id)]);
 	}
+}
+
+/** The number that a sorted set answers. */
+export function scoreOf(reply: Buffer): number {
+	const text = reply.toString("latin1");
+	return text === "inf" ? Number.POSITIVE_INFINITY : Number(text);
 }

@@ -30,17 +30,26 @@ export interface LogKeys {
 
 export class Keys {
 	readonly #prefix: string;
-	/** Hash: log → generation. */
+	/** Hash: log of a wildcard filter or share group → generation. */
 	readonly routes: string;
+	/** Hash: log of an exact filter → generation. */
+	readonly exactRoutes: string;
 	readonly routeVersion: string;
 	/** Stream of the changes of routes: entry ids are `{version}-0`. */
 	readonly routeChanges: string;
-	/** Hash: topic → message record. */
+	/** Hash: topic → message record, and its revision as a double behind it. */
 	readonly retained: string;
 	/** Sorted set of the topics, in the order of their bytes. */
 	readonly retainedIndex: string;
 	/** Sorted set: topic → time at which its message expires. */
 	readonly retainedExpiry: string;
+	/** Number of times that a retained message was set or removed. */
+	readonly retainedRevision: string;
+	/** Sorted set: replica → time at which its lease lapses. In one group with the deadlines: both are for whoever lives. */
+	readonly leases: string;
+	/** Newest format that was ever written, 1 without it; and a hash: replica → newest format that it reads. */
+	readonly format: string;
+	readonly reads: string;
 	/** Sorted sets: ticket → time at which somebody has to look. */
 	readonly wills: string;
 	readonly expiries: string;
@@ -49,24 +58,26 @@ export class Keys {
 	readonly expiryClaims: string;
 	/** Number of stored subscriptions. */
 	readonly subscriptionCount: string;
-	/** Sorted set: replica → time at which its lease lapses. */
-	readonly leases: string;
 
 	/** @param prefix Before every key: several brokers may use one server. It has no braces. */
 	constructor(prefix: string) {
 		this.#prefix = prefix;
 		this.routes = `${prefix}{route}`;
+		this.exactRoutes = `${this.routes}:exact`;
 		this.routeVersion = `${this.routes}:version`;
 		this.routeChanges = `${this.routes}:changes`;
 		this.retained = `${prefix}{ret}`;
 		this.retainedIndex = `${this.retained}:index`;
 		this.retainedExpiry = `${this.retained}:expiry`;
-		this.wills = `${prefix}{time}:wills`;
+		this.retainedRevision = `${this.retained}:revision`;
+		this.leases = `${prefix}{reps}`;
+		this.format = `${this.leases}:format`;
+		this.reads = `${this.leases}:reads`;
+		this.wills = `${this.leases}:wills`;
 		this.willClaims = `${this.wills}:claims`;
-		this.expiries = `${prefix}{time}:expiries`;
+		this.expiries = `${this.leases}:expiries`;
 		this.expiryClaims = `${this.expiries}:claims`;
 		this.subscriptionCount = `${prefix}{time}:subscriptions`;
-		this.leases = `${prefix}{reps}`;
 	}
 
 	session(clientId: string): SessionKeys {
@@ -91,6 +102,11 @@ export class Keys {
 		return `${this.#prefix}{l:${log}}`;
 	}
 
+	/** Counters of the buckets of exact filters, one byte each. */
+	routeCounters(page: number): string {
+		return `${this.exactRoutes}:${page}`;
+	}
+
 	/** Remembers for a while what a token has appended to a log. */
 	appended(log: string, token: string): string {
 		return `${this.#prefix}{l:${log}}:t:${token}`;
@@ -99,6 +115,12 @@ export class Keys {
 	/** Remembers for a while that a token has set a retained message. */
 	retainedBy(token: string): string {
 		return `${this.retained}:t:${token}`;
+	}
+
+	/** What operators manage of one kind, in the order in which the scripts take it: hash of records, index, and expiry by key. */
+	managed(kind: string): readonly [records: string, index: string, expiry: string] {
+		const records = `${this.#prefix}{adm:${kind}}`;
+		return [records, `${records}:index`, `${records}:expiry`];
 	}
 
 	/** Set of the tickets of the sessions that a replica has. */

@@ -4,8 +4,11 @@
  */
 
 import type { Message } from "../../mqtt/message.ts";
+import { decodeText } from "../../mqtt/utf8.ts";
+import { isShared } from "../log_name.ts";
 import type { Appended, LogEntry, Position } from "../store.ts";
 import { type Context, settled } from "./context.ts";
+import { toLocalTime, toServerTime } from "./expiry.ts";
 import { decodeEntry, decodeMember, decodeSubscription, encodeEntry, encodeMember, type Member } from "./records.ts";
 import type { Routes } from "./routes.ts";
 import { scripts } from "./scripts.ts";
@@ -14,10 +17,16 @@ import { scripts } from "./scripts.ts";
 const TOKEN_SECONDS = 600;
 /** Logs looked after at a time. */
 const AUDITED_LOGS = 16;
+/** Looks for deadlines until some logs are looked after without a reason. */
+const LOOKS_SKIPPED = 60;
 /** Entries fetched from one of several logs at a time, at least. */
 const SMALLEST_FETCH = 16;
+/** Logs that an append has looked for in vain and need not be asked for again at once. */
+const REMEMBERED_GUESSES = 1024;
+/** Between two ids, which are whole numbers. */
+const HALF = 0.5;
 /** Logs whose length is asked; of more, a part stands for all. */
-const COUNTED_LOGS = 2000;
+const COUNTED_LOGS = 100;
 
 /** As Redis answers it. */
 export type StreamEntry = [id: Buffer, fields: [name: Buffer, value: Buffer]];
@@ -33,23 +42,19 @@ export interface Joined {
 export class Logs {
 	readonly #context: Context;
 	readonly #routes: Routes;
-	/** Those still to be looked after in this round. */
-	#audited: Iterator<string, undefined>;
+	/** Where the round of looking after logs has come. */
+	readonly #round = { exact: false, cursor: "0", logs: [] as string[], isUrgent: false, at: Number.NEGATIVE_INFINITY };
+	/** Logs that are being looked for, because an append has found none. */
+	readonly #sought = new Set<string>();
 
 	constructor(context: Context, routes: Routes) {
 		this.#context = context;
 		this.#routes = routes;
-		this.#audited = routes.names();
-	}
-
-	/** Whether there is a log, as far as this replica knows. */
-	exists(log: string): boolean {
-		return this.#routes.generation(log) !== undefined;
 	}
 
 	/** The entry of a message for {@link append}, complete before the caller can change its bytes. */
 	encode(message: Message): Buffer {
-		return encodeEntry(this.#context.clock.nextId(), message);
+		return encodeEntry(this.#context.clock.nextId(), toServerTime(message, this.#context), this.#context.format.writes);
 	}
 
 	/**
@@ -63,7 +68,7 @@ export class Logs {
 			const log = logs[n] as string;
 			const id = replies[n];
 			if (id !== null) appended.push({ log, seq: seqOf(id as Buffer) });
-			else this.#dropRoute(log);
+			else this.#seek(log);
 		}
 		return appended;
 	}
@@ -77,17 +82,34 @@ export class Logs {
 		return connection.run(scripts.logAppendOnce, [keys.entries(log), keys.appended(log, token)], [logMaxMessages, TOKEN_SECONDS, entry]);
 	}
 
-	/** Somebody removed the log and could not say so. */
-	#dropRoute(log: string): void {
-		const generation = this.#routes.generation(log);
-		if (generation !== undefined) this.#routes.remove(log, generation).catch(this.#context.onError);
+	/** Either somebody removed the log and could not say so, or it was never there: of exact filters only a guess is known. */
+	#seek(log: string): void {
+		if (this.#sought.has(log) || !this.#routes.mayExist(log)) return;
+		if (this.#sought.size >= REMEMBERED_GUESSES) this.#sought.clear();
+		this.#sought.add(log);
+		this.#dropRoute(log).then((dropped) => {
+			if (dropped) this.#sought.delete(log);
+		}, this.#context.onError);
+	}
+
+	/** Removes a route without a log. Whether there was one. */
+	async #dropRoute(log: string): Promise<boolean> {
+		const { connection, keys } = this.#context;
+		const generation = await this.#routes.generation(log);
+		if (generation === undefined) return false;
+		// Asked after the route, which follows its log: what is not there now was there before, or is another's.
+		const present = (await connection.send("ZSCORE", [keys.log(log).members, "generation"])) as Buffer | null;
+		if (present?.toString("latin1") === generation) return false;
+		await this.#routes.remove(log, generation);
+		return true;
 	}
 
 	/** Merges the logs by the ids of their entries. The first commands are sent before this returns. */
 	async read(positions: readonly Position[], limit: number): Promise<LogEntry[]> {
 		const page = positions.length === 1 ? limit : Math.min(limit, Math.max(SMALLEST_FETCH, Math.ceil((2 * limit) / positions.length)));
-		const readers = positions.map(({ log, after }) => new Reader(log, after));
+		const readers = positions.map(({ log, after }) => new Reader(log, after, this.#context));
 		const entries: LogEntry[] = [];
+		let lastValue: Buffer | undefined;
 		while (entries.length < limit) {
 			await Promise.all(readers.map((reader) => this.#fill(reader, page)));
 			let open: Reader | undefined;
@@ -95,7 +117,9 @@ export class Logs {
 				open = undefined;
 				for (const reader of readers) if (reader.id < (open?.id ?? Number.POSITIVE_INFINITY)) open = reader;
 				if (open === undefined) return entries;
-				entries.push(open.take());
+				const { value } = open;
+				entries.push(apart(open.take(), value, entries.at(-1), lastValue));
+				lastValue = value;
 			} while (!open.mustFill && entries.length < limit);
 		}
 		return entries;
@@ -113,7 +137,7 @@ export class Logs {
 		const { connection, keys } = this.#context;
 		const id = `0-${seq}`;
 		const [entry] = (await connection.send("XRANGE", [keys.entries(log), id, id])) as StreamEntry[];
-		return entry === undefined ? undefined : decodeEntry(entry[1][1]).message;
+		return entry === undefined ? undefined : toLocalTime(decodeEntry(entry[1][1]).message, this.#context);
 	}
 
 	/** Makes a membership, or finds it; the log is known everywhere when this resolves. */
@@ -121,8 +145,9 @@ export class Logs {
 		const { connection, keys } = this.#context;
 		const { entries, members } = keys.log(log);
 		const reply = await connection.run(scripts.logJoin, [entries, members], [encodeMember(member), sharedFlag(log)]);
-		const [floor, generation, isNew] = reply as [Buffer, Buffer, number];
-		await this.#routes.put(log, generation.toString("latin1"));
+		const [floor, generation, isNew, isFirst] = reply as [Buffer, Buffer, number, number];
+		// A repetition cannot know whether its first was told.
+		await this.#routes.put(log, generation.toString("latin1"), isFirst === 1 || isNew === 0);
 		return { floor: Number(floor), existed: isNew === 0 };
 	}
 
@@ -134,8 +159,8 @@ export class Logs {
 		const generation = gone.toString("latin1");
 		if (generation === "") return;
 		// Without a log, somebody may have removed it and could not say so.
-		const known = generation === "none" ? this.#routes.generation(log) : generation;
-		if (known !== undefined) await this.#routes.remove(log, known);
+		if (generation !== "none") await this.#routes.remove(log, generation);
+		else if (this.#routes.mayExist(log)) await this.#dropRoute(log);
 	}
 
 	/** The member needs nothing up to here any more. */
@@ -148,15 +173,28 @@ export class Logs {
 	/**
 	 * Looks after some logs, others each time: a membership whose subscription is gone ends, and a route without a log goes.
 	 * They are left by a join that came after its session had moved on, and by a server that lost some of what it was told.
+	 * Now and then some, unless there is a reason to look through all.
 	 */
 	async audit(): Promise<void> {
-		const audited: Promise<void>[] = [];
-		while (audited.length < Math.min(AUDITED_LOGS, this.#routes.size)) {
-			const { value: log } = this.#audited.next();
-			if (log === undefined) this.#audited = this.#routes.names();
-			else audited.push(this.#audit(log));
+		const { connection, keys, lookMs } = this.#context;
+		const round = this.#round;
+		if (!round.isUrgent && performance.now() - round.at < LOOKS_SKIPPED * lookMs) return;
+		round.at = performance.now();
+		for (let pages = 0; pages < 2 && round.logs.length < AUDITED_LOGS; pages++) {
+			const routes = round.exact ? keys.exactRoutes : keys.routes;
+			const [next, fields] = (await connection.send("HSCAN", [routes, round.cursor, "COUNT", AUDITED_LOGS])) as [Buffer, Buffer[]];
+			for (let n = 0; n < fields.length; n += 2) round.logs.push(nameOf(fields[n] as Buffer));
+			round.cursor = next.toString("latin1");
+			if (round.cursor !== "0") continue;
+			round.exact = !round.exact;
+			if (!round.exact) round.isUrgent = false;
 		}
-		await settled(audited);
+		await settled(round.logs.splice(0, AUDITED_LOGS).map((log) => this.#audit(log)));
+	}
+
+	/** Something was lost, or left behind: all logs are to be looked after from the start. */
+	auditAll(): void {
+		Object.assign(this.#round, { exact: false, cursor: "0", isUrgent: true });
 	}
 
 	async #audit(log: string): Promise<void> {
@@ -164,7 +202,7 @@ export class Logs {
 		// The lowest one holds entries back, and is the only one left when nobody else needs the log.
 		const [lowest] = (await connection.send("ZRANGE", [keys.log(log).members, 0, 0])) as Buffer[];
 		if (lowest === undefined) {
-			this.#dropRoute(log);
+			await this.#dropRoute(log);
 			return;
 		}
 		const member = decodeMember(lowest);
@@ -172,25 +210,47 @@ export class Logs {
 		if (record === null || decodeSubscription(record).join !== member.join) await this.leave(log, member);
 	}
 
+	async count(): Promise<number> {
+		const { connection, keys } = this.#context;
+		const counts = await Promise.all([keys.routes, keys.exactRoutes].map((routes) => connection.send("HLEN", [routes])));
+		return counts.reduce<number>((sum, count) => sum + Number(count), 0);
+	}
+
 	/** Entries in all logs; of many logs an estimate. */
 	async countEntries(): Promise<number> {
+		const { keys } = this.#context;
+		const counts = await Promise.all([keys.routes, keys.exactRoutes].map((routes) => this.#countEntries(routes)));
+		return counts.reduce((sum, count) => sum + count, 0);
+	}
+
+	async #countEntries(routes: string): Promise<number> {
 		const { connection, keys } = this.#context;
-		const step = Math.ceil(this.#routes.size / COUNTED_LOGS);
-		const lengths: Promise<unknown>[] = [];
-		let n = 0;
-		for (const log of this.#routes.names()) if (n++ % step === 0) lengths.push(connection.send("XLEN", [keys.entries(log)]));
-		let entries = 0;
-		for (const length of await Promise.all(lengths)) entries += Number(length);
-		return lengths.length === 0 ? 0 : Math.round((entries * n) / lengths.length);
+		const [size, logs] = await Promise.all([connection.send("HLEN", [routes]), connection.send("HRANDFIELD", [routes, COUNTED_LOGS])]);
+		const names = logs as Buffer[];
+		const lengths = await Promise.all(names.map((log) => connection.send("XLEN", [keys.entries(nameOf(log))])));
+		const entries = lengths.reduce<number>((sum, length) => sum + Number(length), 0);
+		return names.length === 0 ? 0 : Math.round((entries * Number(size)) / names.length);
 	}
 }
 
-export function isShared(log: string): boolean {
-	return log.startsWith("$share/");
+function nameOf(bytes: Buffer): string {
+	return decodeText(bytes, 0, bytes.length);
 }
 
-export function toEntry(log: string, [id, [, value]]: StreamEntry): LogEntry {
-	return { log, seq: seqOf(id), ...decodeEntry(value) };
+/**
+ * Two replicas may have given two messages the same id, in the same µs. Copies of one message are in different logs and have
+ * the same bytes: what stands next to such a one and is none gets an id of its own.
+ */
+function apart(entry: LogEntry, value: Buffer, last: LogEntry | undefined, lastValue: Buffer | undefined): LogEntry {
+	if (last === undefined || Math.floor(last.id) !== entry.id) return entry;
+	const isCopy = last.log !== entry.log && lastValue?.equals(value) === true;
+	if (isCopy) return { ...entry, id: last.id };
+	return last.id === entry.id ? { ...entry, id: entry.id + HALF } : entry;
+}
+
+export function toEntry(log: string, [id, [, value]]: StreamEntry, context: Context): LogEntry {
+	const entry = decodeEntry(value);
+	return { log, seq: seqOf(id), id: entry.id, message: toLocalTime(entry.message, context) };
 }
 
 /** Entry ids are `0-{seq}`. */
@@ -208,18 +268,26 @@ function sharedFlag(log: string): number {
 class Reader {
 	readonly log: string;
 	after: number;
+	readonly #context: Context;
 	#entries: LogEntry[] = [];
+	#values: Buffer[] = [];
 	#next = 0;
 	#more = true;
 
-	constructor(log: string, after: number) {
+	constructor(log: string, after: number, context: Context) {
 		this.log = log;
 		this.after = after;
+		this.#context = context;
 	}
 
 	/** Id of the next entry, infinite when there is none. */
 	get id(): number {
 		return this.#entries[this.#next]?.id ?? Number.POSITIVE_INFINITY;
+	}
+
+	/** The next entry as it is stored. */
+	get value(): Buffer {
+		return this.#values[this.#next] as Buffer;
 	}
 
 	/** What was fetched is used up, and there may be more. */
@@ -228,7 +296,8 @@ class Reader {
 	}
 
 	fill(entries: readonly StreamEntry[], page: number): void {
-		this.#entries = entries.map((entry) => toEntry(this.log, entry));
+		this.#entries = entries.map((entry) => toEntry(this.log, entry, this.#context));
+		this.#values = entries.map(([, [, value]]) => value);
 		this.#next = 0;
 		this.#more = entries.length === page;
 	}

@@ -2,17 +2,20 @@
 
 import type { Message } from "../../mqtt/message.ts";
 import { decodeText } from "../../mqtt/utf8.ts";
+import { isShared } from "../log_name.ts";
 import { decodeInflight, decodeMessage } from "../message_record.ts";
-import type { InflightRecord, OpenedSession, OpenSession, StoredSubscription } from "../store.ts";
+import { type InflightRecord, type OpenedSession, type OpenSession, type StoredSubscription, StoreError } from "../store.ts";
 import type { Cleaning } from "./cleaning.ts";
 import type { Context } from "./context.ts";
 import { settled } from "./context.ts";
 import type { Deadlines } from "./deadlines.ts";
-import { isShared, type Logs } from "./logs.ts";
+import { toLocalTime } from "./expiry.ts";
+import type { Logs } from "./logs.ts";
 import type { Owned, OwnedSessions } from "./owned.ts";
 import { decodeGone, decodeSubscription, encodeTicket, encodeWill, type SubscriptionRecord } from "./records.ts";
 import type { Routes } from "./routes.ts";
 import { scripts } from "./scripts.ts";
+import type { SharedLogs } from "./shared_logs.ts";
 
 type Reply = [
 	last: Buffer,
@@ -40,6 +43,7 @@ export interface OpeningParts {
 	readonly deadlines: Deadlines;
 	readonly cleaning: Cleaning;
 	readonly owned: OwnedSessions;
+	readonly shared: SharedLogs;
 }
 
 export class Opening {
@@ -53,12 +57,12 @@ export class Opening {
 
 	/** The first commands are sent before this returns. */
 	async open(request: OpenSession): Promise<OpenedSession> {
-		const { connection, keys, names, replicaId, time } = this.#context;
-		const { clientId, cleanStart, sessionExpirySeconds, will, nowMs } = request;
+		const { connection, keys, names, replicaId, time, format } = this.#context;
+		const { clientId, user, cleanStart, sessionExpirySeconds, will, nowMs } = request;
 		const epoch = names.next();
 		const ticket = encodeTicket({ epoch, clientId });
 		const { meta, subscriptions, reserved, wills, bound, gone, kept } = keys.session(clientId);
-		const willRecord = will === undefined ? "" : encodeWill(will.message, will.delaySeconds, will.expirySeconds);
+		const willRecord = will === undefined ? "" : encodeWill(will.message, will.delaySeconds, will.expirySeconds, format.writes);
 		let reply: Reply;
 		try {
 			// The ticket comes first: whoever finds this replica dead looks after all that it may have opened.
@@ -66,12 +70,15 @@ export class Opening {
 			const opened = connection.run(
 				scripts.sessionOpen,
 				[meta, subscriptions, reserved, wills, bound, gone, kept],
-				[epoch, replicaId, time(nowMs), cleanStart ? 1 : 0, sessionExpirySeconds, willRecord],
+				[epoch, replicaId, time(nowMs), cleanStart ? 1 : 0, sessionExpirySeconds, willRecord, user],
 			);
 			await settled([noted, opened]);
 			reply = (await opened) as Reply;
 		} catch (error) {
-			this.#parts.cleaning.later({ epoch, clientId, will: "discard", expirySeconds: undefined });
+			const notOpened = { epoch, clientId, will: "discard", expirySeconds: undefined } as const;
+			const refused = error instanceof StoreError && error.code === "notOwner";
+			const noteGone = refused ? connection.send("SREM", [keys.owned(replicaId), ticket]) : Promise.reject(error);
+			await noteGone.catch(() => this.#parts.cleaning.later(notOpened));
 			throw error;
 		}
 		const owned: Owned = {
@@ -97,12 +104,12 @@ export class Opening {
 	}
 
 	async #resume(owned: Owned, reply: Reply, nowMs: number): Promise<OpenedSession> {
-		const [, , , resumed, , , lastPacketId, , inflight, subscriptions, reserved, kept] = reply;
+		const [, , owner, resumed, , , lastPacketId, , inflight, subscriptions, reserved, kept] = reply;
 		const following = this.#follow(owned, reply, nowMs);
 		const stored = resumed === 1 ? await this.#subscriptions(owned, subscriptions) : [];
 		const records = inflight.length === 0 ? [] : decodeInflight(inflight);
 		owned.inflight = records;
-		const found = await Promise.all(records.map((record) => this.#findMessage(record, kept)));
+		const found = await Promise.all(records.map((record) => this.#findMessage(record, kept, owned.incarnation, owner.toString())));
 		await following;
 		return {
 			epoch: owned.epoch,
@@ -134,33 +141,40 @@ export class Opening {
 	}
 
 	async #subscriptions(owned: Owned, fields: readonly Buffer[]): Promise<StoredSubscription[]> {
-		const stored: Promise<StoredSubscription>[] = [];
+		const records: [filter: string, record: SubscriptionRecord][] = [];
 		for (let n = 0; n < fields.length; n += 2) {
-			const filter = text(fields[n] as Buffer);
 			const record = decodeSubscription(fields[n + 1] as Buffer);
+			const filter = text(fields[n] as Buffer);
 			owned.joins.set(filter, record.join);
-			stored.push(this.#subscription(owned, filter, record));
+			records.push([filter, record]);
 		}
-		return Promise.all(stored);
+		const joined = records.filter(([, { join, cursor }]) => join !== "" && cursor !== undefined).map(([filter]) => filter);
+		const lost = joined.length === 0 ? new Set<string>() : await this.#parts.routes.missing(joined);
+		return Promise.all(records.map(([filter, record]) => this.#subscription(owned, filter, record, lost.has(filter))));
 	}
 
 	/** A subscription whose log was never joined, or is lost, joins it now. */
-	async #subscription({ clientId }: Owned, filter: string, { join, cursor, ...options }: SubscriptionRecord): Promise<StoredSubscription> {
+	async #subscription({ clientId }: Owned, filter: string, record: SubscriptionRecord, isLost: boolean): Promise<StoredSubscription> {
+		const { join, cursor, ...options } = record;
 		let position = cursor ?? 0;
-		if (join !== "" && (cursor === undefined || this.#parts.routes.generation(filter) === undefined)) {
+		if (join !== "" && (cursor === undefined || isLost)) {
 			const { floor, existed } = await this.#parts.logs.join(filter, { join, clientId });
 			if (!existed || cursor === undefined) position = floor;
 		}
 		return { filter, ...options, cursor: isShared(filter) ? 0 : position };
 	}
 
-	async #findMessage(record: InflightRecord, kept: readonly Buffer[]): Promise<InflightRecord> {
-		if (record.state === "received" || record.message !== undefined) return record;
+	async #findMessage(record: InflightRecord, kept: readonly Buffer[], incarnation: string, owner: string): Promise<InflightRecord> {
+		if (record.state === "received") return record;
+		if (record.message !== undefined) return { ...record, message: toLocalTime(record.message, this.#context) };
 		const name = keptName(record);
 		let message: Message | undefined;
-		for (let n = 0; n < kept.length; n += 2) if (text(kept[n] as Buffer) === name) message = decodeMessage(kept[n + 1] as Buffer);
-		message ??= await this.#parts.logs.message(record.log, record.seq);
-		return { ...record, message };
+		for (let n = 0; n < kept.length; n += 2)
+			if (text(kept[n] as Buffer) === name) message = toLocalTime(decodeMessage(kept[n + 1] as Buffer), this.#context);
+		if (message !== undefined) return { ...record, message };
+		const { logs, shared } = this.#parts;
+		if (isShared(record.log) && !(await shared.keeps(record.log, record.seq, incarnation, owner))) return record;
+		return { ...record, message: await logs.message(record.log, record.seq) };
 	}
 }
 

@@ -44,13 +44,13 @@ export class Publishing {
 	}
 
 	publish(request: PublishRequest): Promise<PublishResult> {
-		const { reserve, willId } = request;
+		const { reserve, willId, name } = request;
 		if (reserve !== undefined) {
 			const owned = this.#owned.get(reserve.session);
 			return this.#alone(owned.reserving, reserve.packetId, () => this.#publish(request, this.#reserving(owned, reserve.packetId)));
 		}
 		if (willId !== undefined) return this.#alone(this.#wills, willId, () => this.#publish(request, this.#settling(willId)));
-		return this.#publish(request, undefined);
+		return this.#publish(request, name === undefined ? undefined : named(name));
 	}
 
 	/** A repetition that comes while the first is under way shares its fate. */
@@ -64,16 +64,27 @@ export class Publishing {
 		return published;
 	}
 
-	#publish({ message, logs, retain }: PublishRequest, once: Once | undefined): Promise<PublishResult> {
-		const entry = logs.length === 0 ? undefined : this.#logs.encode(message);
+	#publish({ message, logs, retain, forward }: PublishRequest, once: Once | undefined): Promise<PublishResult> {
 		const record = retain ? this.#retained.encode(message) : undefined;
 		let token: string | undefined;
+		let revision: number | undefined;
+		const set = async (content: Buffer) => {
+			if (!repeated()) revision = await refusable(this.#retained.set(message, content, token), once);
+		};
 		const repeated = () => once !== undefined && token === undefined;
+		const early = logs.length === 0 || retain ? undefined : this.#logs.encode(message);
+		const entry = () => early ?? this.#logs.encode(revision === undefined ? message : { ...message, revision });
 		const append = async (): Promise<PublishResult> => {
 			if (repeated()) return DUPLICATE;
-			const appended = entry === undefined ? [] : await refusable(this.#logs.append(entry, logs, token), once);
+			const appended = logs.length === 0 ? [] : await refusable(this.#logs.append(entry(), logs, token), once);
+			if (forward === undefined) await once?.end();
+			return { appended, duplicate: false, ...(revision !== undefined && { revision }) };
+		};
+		const goOn = async (result: PublishResult): Promise<PublishResult> => {
+			if (result.duplicate) return result;
+			await forward?.(result.appended, token, revision);
 			await once?.end();
-			return { appended, duplicate: false };
+			return result;
 		};
 		return this.#context.calls.run({
 			session:
@@ -81,8 +92,9 @@ export class Publishing {
 				(async () => {
 					token = await once.begin();
 				}),
-			retained: record && (() => (repeated() ? Promise.resolve() : refusable(this.#retained.set(message, record, token), once))),
+			retained: record && (() => set(record)),
 			logs: append,
+			after: forward && goOn,
 		});
 	}
 
@@ -105,6 +117,12 @@ export class Publishing {
 			undo: () => Promise.resolve(),
 		};
 	}
+}
+
+/** It is not noted that it has happened: a repetition does all again, which changes nothing as long as the token is known. */
+function named(name: string): Once {
+	const token = Promise.resolve(`name:${name}`);
+	return { begin: () => token, end: () => token, undo: () => token };
 }
 
 /** A refusal is told to the client, which may then use the packet id for another message. */

@@ -20,11 +20,11 @@ const JOIN_AT = 12;
 const WILL_HEADER = 25;
 
 /** The entry of a log: an id that all copies of the message have, and the message. */
-export function encodeEntry(id: number, message: Message): Buffer {
+export function encodeEntry(id: number, message: Message, format: number): Buffer {
 	const buffer = Buffer.allocUnsafe(ENTRY_HEADER + maxMessageRecordLength(message));
 	buffer[0] = VERSION;
 	buffer.writeDoubleLE(id, 1);
-	return buffer.subarray(0, writeMessage(message, buffer, ENTRY_HEADER));
+	return buffer.subarray(0, writeMessage(message, buffer, ENTRY_HEADER, format));
 }
 
 /** The message is a view of `bytes`, see `decodeMessage`. */
@@ -85,13 +85,13 @@ export interface WillRecord {
 }
 
 /** The will of a connection that lives. */
-export function encodeWill(message: Message, delaySeconds: number, expirySeconds: number | undefined): Buffer {
+export function encodeWill(message: Message, delaySeconds: number, expirySeconds: number | undefined, format: number): Buffer {
 	const buffer = Buffer.allocUnsafe(WILL_HEADER + maxMessageRecordLength(message));
 	buffer[0] = VERSION;
 	buffer.writeDoubleLE(0, 1);
 	buffer.writeDoubleLE(delaySeconds * 1000, 9);
 	buffer.writeDoubleLE(expirySeconds ?? -1, 17);
-	return buffer.subarray(0, writeMessage(message, buffer, WILL_HEADER));
+	return buffer.subarray(0, writeMessage(message, buffer, WILL_HEADER, format));
 }
 
 export function decodeWill(bytes: Buffer): WillRecord {

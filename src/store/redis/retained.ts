@@ -9,6 +9,8 @@ import { decodeText } from "../../mqtt/utf8.ts";
 import { decodeMessage, encodeMessage } from "../message_record.ts";
 import type { RetainedPage } from "../store.ts";
 import type { Context } from "./context.ts";
+import { NextDeadline, scoreOf } from "./deadlines.ts";
+import { toLocalTime, toServerTime } from "./expiry.ts";
 import { scripts } from "./scripts.ts";
 
 /** Topics that one page looks at, matching or not. */
@@ -17,32 +19,40 @@ const SMALLEST_FETCH = 32;
 const LARGEST_FETCH = 512;
 /** Expired messages that one sweep removes. */
 const EXPIRE_BATCH = 1000;
+/** What others have set is looked for so much less often than deadlines. */
+const LOOKS_SKIPPED = 4;
 const TOKEN_SECONDS = 600;
+const REVISION_BYTES = 8;
 
 export class Retained {
 	readonly #context: Context;
+	readonly #next: NextDeadline;
 
 	constructor(context: Context) {
 		this.#context = context;
+		this.#next = new NextDeadline(LOOKS_SKIPPED * context.lookMs);
 	}
 
 	/** The record to store for a message, complete before the caller can change its bytes; empty to remove. */
 	encode(message: Message): Buffer {
 		if (message.payload.length === 0) return Buffer.alloc(0);
-		const record = encodeMessage(message);
+		const record = encodeMessage(toServerTime(message, this.#context), this.#context.format.writes);
 		return Buffer.from(record.buffer, record.byteOffset, record.byteLength);
 	}
 
 	/**
-	 * Rejects with `StoreError` `full` if it would be one topic too many.
+	 * Answers the revision. Rejects with `StoreError` `full` if it would be one topic too many.
 	 * @param token Makes a repetition with the same token change nothing.
 	 */
-	async set(message: Message, record: Buffer, token: string | undefined): Promise<void> {
+	async set(message: Message, record: Buffer, token: string | undefined): Promise<number> {
 		const { connection, keys, limits } = this.#context;
-		const names = [keys.retained, keys.retainedIndex, keys.retainedExpiry];
+		const names = [keys.retained, keys.retainedIndex, keys.retainedExpiry, keys.retainedRevision];
 		if (token !== undefined) names.push(keys.retainedBy(token));
-		const expires = message.expiresAtMs === Number.POSITIVE_INFINITY ? "" : message.expiresAtMs;
-		await connection.run(scripts.retainedSet, names, [message.topic.name, record, limits.maxRetained, expires, TOKEN_SECONDS]);
+		const { expiresAtMs } = toServerTime(message, this.#context);
+		this.#next.make(expiresAtMs);
+		const expires = expiresAtMs === Number.POSITIVE_INFINITY ? "" : expiresAtMs;
+		const args = [message.topic.name, record, limits.maxRetained, expires, TOKEN_SECONDS];
+		return Number(await connection.run(scripts.retainedSet, names, args));
 	}
 
 	/** The first command is sent before this returns. */
@@ -87,19 +97,31 @@ export class Retained {
 		if (topics.length === 0) return;
 		const { connection, keys } = this.#context;
 		for (const record of (await connection.send("HMGET", [keys.retained, ...topics])) as (Buffer | null)[]) {
-			const message = record === null ? undefined : decodeMessage(record);
+			const message = record === null ? undefined : toLocalTime(decodeRetained(record), this.#context);
 			if (message !== undefined && message.expiresAtMs > nowMs) messages.push(message);
 		}
 	}
 
-	/** Removes some of what has expired. */
+	/** Removes some of what has expired. Nobody is given that any more, so it need not be at once for what others have set. */
 	async expire(nowMs: number): Promise<void> {
-		const { connection, keys, time } = this.#context;
-		await connection.run(scripts.retainedExpire, [keys.retained, keys.retainedIndex, keys.retainedExpiry], [time(nowMs), EXPIRE_BATCH]);
+		const { connection, keys, time, serverMs } = this.#context;
+		if (!this.#next.mayBeDue(serverMs(nowMs))) return;
+		const answered = this.#next.ask();
+		const first = await connection.run(
+			scripts.retainedExpire,
+			[keys.retained, keys.retainedIndex, keys.retainedExpiry],
+			[time(nowMs), EXPIRE_BATCH],
+		);
+		answered(scoreOf(first as Buffer));
 	}
 
 	async count(): Promise<number> {
 		const { connection, keys } = this.#context;
 		return Number(await connection.send("HLEN", [keys.retained]));
 	}
+}
+
+function decodeRetained(record: Buffer): Message {
+	const end = record.length - REVISION_BYTES;
+	return { ...decodeMessage(record.subarray(0, end)), revision: record.readDoubleLE(end) };
 }

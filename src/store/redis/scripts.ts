@@ -5,6 +5,9 @@ import logAppendOnce from "./lua/log_append_once.lua" with { type: "text" };
 import logFloor from "./lua/log_floor.lua" with { type: "text" };
 import logJoin from "./lua/log_join.lua" with { type: "text" };
 import logLeave from "./lua/log_leave.lua" with { type: "text" };
+import recordDelete from "./lua/record_delete.lua" with { type: "text" };
+import recordExpire from "./lua/record_expire.lua" with { type: "text" };
+import recordPut from "./lua/record_put.lua" with { type: "text" };
 import replicaLease from "./lua/replica_lease.lua" with { type: "text" };
 import retainedExpire from "./lua/retained_expire.lua" with { type: "text" };
 import retainedSet from "./lua/retained_set.lua" with { type: "text" };
@@ -44,6 +47,9 @@ export const scripts = {
 	logFloor: script("log_floor", logFloor),
 	logJoin: script("log_join", logJoin),
 	logLeave: script("log_leave", logLeave),
+	recordDelete: script("record_delete", recordDelete),
+	recordExpire: script("record_expire", recordExpire),
+	recordPut: script("record_put", recordPut),
 	replicaLease: script("replica_lease", replicaLease),
 	retainedExpire: script("retained_expire", retainedExpire),
 	retainedSet: script("retained_set", retainedSet),

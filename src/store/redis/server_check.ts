@@ -1,4 +1,4 @@
-/** Whether a Redis server can keep what it is given, asked once at the start. Each refusal says what to set. */
+/** Whether Redis can keep what it is given, asked once at the start of the server, or of every master of a cluster. Each refusal says what to set. */
 
 import { StoreError } from "../store.ts";
 import type { Connection } from "./connection.ts";
@@ -10,34 +10,39 @@ const MIN_MAJOR = 7;
 
 /** Throws `StoreError` `unavailable` for a server that must not be used. */
 export async function checkServer(connection: Connection, durability: Durability): Promise<void> {
-	const info = parseInfo(String(await connection.send("INFO", ["server"])));
+	for (const reply of await connection.sendToAll("INFO", ["server"])) checkVersion(parseInfo(String(reply)));
+	for (const policy of await settings(connection, "maxmemory-policy")) {
+		if (policy === undefined || policy === "noeviction") continue;
+		throw refused(`its maxmemory-policy is ${policy}, so it may throw stored messages away`, "Set maxmemory-policy noeviction");
+	}
+	if (durability !== "aof") return;
+	const fsyncs = await settings(connection, "appendfsync");
+	for (const [at, appendOnly] of (await settings(connection, "appendonly")).entries()) {
+		const fsync = fsyncs[at];
+		if (appendOnly === undefined || (appendOnly === "yes" && fsync === "always")) continue;
+		throw refused(
+			`a crash would lose acknowledged messages (appendonly ${appendOnly}, appendfsync ${fsync})`,
+			"Set appendonly yes and appendfsync always, or choose the durability memory",
+		);
+	}
+}
+
+function checkVersion(info: ReadonlyMap<string, string>): void {
 	const valkey = info.get("valkey_version");
 	const version = valkey ?? info.get("redis_version") ?? "";
 	if (valkey === undefined && Number.parseInt(version, 10) < MIN_MAJOR) {
 		throw refused(`it is version ${version}`, `Use Redis ${MIN_MAJOR} or newer, or Valkey`);
 	}
-	const policy = await setting(connection, "maxmemory-policy");
-	if (policy !== undefined && policy !== "noeviction") {
-		throw refused(`its maxmemory-policy is ${policy}, so it may throw stored messages away`, "Set maxmemory-policy noeviction");
-	}
-	if (durability !== "aof") return;
-	const appendOnly = await setting(connection, "appendonly");
-	const fsync = await setting(connection, "appendfsync");
-	if (appendOnly === undefined || (appendOnly === "yes" && fsync === "always")) return;
-	throw refused(
-		`a crash would lose acknowledged messages (appendonly ${appendOnly}, appendfsync ${fsync})`,
-		"Set appendonly yes and appendfsync always, or choose the durability memory",
-	);
 }
 
-/** `undefined` where the server does not tell: many managed ones forbid CONFIG. */
-async function setting(connection: Connection, name: string): Promise<string | undefined> {
+/** One for each server; `undefined` or none where they do not tell: many managed ones forbid CONFIG. */
+async function settings(connection: Connection, name: string): Promise<readonly (string | undefined)[]> {
 	try {
-		const [, value] = (await connection.send("CONFIG", ["GET", name])) as Buffer[];
-		return value?.toString();
+		const replies = (await connection.sendToAll("CONFIG", ["GET", name])) as Buffer[][];
+		return replies.map(([, value]) => value?.toString());
 	} catch (error) {
 		if (!connection.ready) throw error;
-		return undefined;
+		return [];
 	}
 }
 

@@ -3,15 +3,18 @@
  * each is in the session's slot, where the epoch is checked, and which follows in the logs once that has said yes.
  */
 
+import { isShared } from "../log_name.ts";
 import { encodeInflight, encodeMessage } from "../message_record.ts";
 import type { Checkpoint, CloseSession, InflightRecord, SessionRef, SubscriptionOptions } from "../store.ts";
 import type { Cleaning } from "./cleaning.ts";
 import type { Context } from "./context.ts";
 import { settled } from "./context.ts";
-import { isShared, type Logs } from "./logs.ts";
+import { toServerTime } from "./expiry.ts";
+import type { Logs } from "./logs.ts";
 import { keptName } from "./opening.ts";
 import type { Owned, OwnedSessions } from "./owned.ts";
 import { decodeSubscription, encodeCursor, encodeSubscription } from "./records.ts";
+import type { Routes } from "./routes.ts";
 import { scripts } from "./scripts.ts";
 import type { SharedLogs } from "./shared_logs.ts";
 
@@ -41,13 +44,15 @@ interface Planned {
 
 export class Sessions {
 	readonly #context: Context;
+	readonly #routes: Routes;
 	readonly #logs: Logs;
 	readonly #shared: SharedLogs;
 	readonly #cleaning: Cleaning;
 	readonly #owned: OwnedSessions;
 
-	constructor(context: Context, logs: Logs, shared: SharedLogs, cleaning: Cleaning, owned: OwnedSessions) {
+	constructor(context: Context, routes: Routes, logs: Logs, shared: SharedLogs, cleaning: Cleaning, owned: OwnedSessions) {
 		this.#context = context;
+		this.#routes = routes;
 		this.#logs = logs;
 		this.#shared = shared;
 		this.#cleaning = cleaning;
@@ -140,7 +145,9 @@ export class Sessions {
 		const messages = await Promise.all(records.map(({ log, seq }) => this.#logs.message(log, seq)));
 		const fields = records.flatMap((record, n) => {
 			const message = messages[n];
-			return message === undefined ? [] : [keptName(record), Buffer.from(encodeMessage(message))];
+			return message === undefined
+				? []
+				: [keptName(record), Buffer.from(encodeMessage(toServerTime(message, this.#context), this.#context.format.writes))];
 		});
 		if (fields.length === 0) return;
 		const { meta, kept } = keys.session(owned.clientId);
@@ -154,7 +161,10 @@ export class Sessions {
 		const read = owned.durable ? cursors.filter(({ log }) => owned.joins.get(log) && !isShared(log)) : [];
 		owned.inflight = inflight;
 		owned.serial = names.next();
-		const record = inflight.length === 0 ? "" : Buffer.from(encodeInflight(inflight));
+		const byValue = inflight.map((each) =>
+			each.message === undefined ? each : { ...each, message: toServerTime(each.message, this.#context) },
+		);
+		const record = inflight.length === 0 ? "" : Buffer.from(encodeInflight(byValue, this.#context.format.writes));
 		const positions = read.flatMap(({ log, cursor }) => [log, encodeCursor(cursor)]);
 		return calls.run<void>({
 			session: () =>
@@ -193,14 +203,26 @@ export class Sessions {
 		const owned = this.#owned.get(session);
 		const { connection, keys, calls } = this.#context;
 		const { meta, bound } = keys.session(owned.clientId);
-		return calls.run<void>({
-			session: () => {
-				const noted = connection.run(scripts.sessionBind, [meta, bound], [owned.epoch, log]);
-				noted.catch(() => this.#shared.notBound(log, seq));
-				return this.#fenced(owned, noted);
-			},
+		const call = calls.run<void>({
+			session: () => this.#fenced(owned, connection.run(scripts.sessionBind, [meta, bound], [owned.epoch, log])),
 			logs: () => this.#shared.bind(log, seq, owned.incarnation),
 		});
+		call.then(
+			() => this.#shared.bound(log, seq),
+			(error) => {
+				// Otherwise it is repeated: nobody else may get what it may have bound.
+				if ((error as { code?: string }).code !== "away") this.#shared.notBound(log, seq);
+			},
+		);
+		return call;
+	}
+
+	/** None of the sessions is this replica's to serve any more. */
+	loseAll(): void {
+		for (const owned of this.#owned.all()) {
+			this.#owned.delete(owned);
+			this.#context.onLost(owned);
+		}
 	}
 
 	/**
@@ -216,16 +238,16 @@ export class Sessions {
 			const tokens = await Promise.all(some.map(({ clientId }) => connection.send("HGET", [keys.session(clientId).meta, "token"])));
 			for (const [n, owned] of some.entries()) {
 				const kept = tokens[n] !== null && String(tokens[n]) === owned.epoch;
-				if (kept && !(logsToo && this.#missesLog(owned))) continue;
+				if (kept && !(logsToo && (await this.#missesLog(owned)))) continue;
 				this.#owned.delete(owned);
 				onLost(owned);
 			}
 		}
 	}
 
-	#missesLog({ joins }: Owned): boolean {
-		for (const [log, join] of joins) if (join !== "" && !this.#logs.exists(log)) return true;
-		return false;
+	async #missesLog({ joins }: Owned): Promise<boolean> {
+		const logs = [...joins].filter(([, join]) => join !== "").map(([log]) => log);
+		return (await this.#routes.missing(logs)).size > 0;
 	}
 
 	/** What says that the session has moved on is remembered. */

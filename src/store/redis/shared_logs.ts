@@ -3,10 +3,11 @@
  * the sessions that entries are bound to, and `free`, which has what was given back.
  */
 
-import type { LogEntry } from "../store.ts";
+import { isShared } from "../log_name.ts";
+import { type LogEntry, StoreError } from "../store.ts";
 import type { Context } from "./context.ts";
 import { settled } from "./context.ts";
-import { isShared, type StreamEntry, seqOf, toEntry } from "./logs.ts";
+import { type StreamEntry, seqOf, toEntry } from "./logs.ts";
 import type { Routes } from "./routes.ts";
 import { scripts } from "./scripts.ts";
 
@@ -17,15 +18,19 @@ export class SharedLogs {
 	readonly #context: Context;
 	readonly #routes: Routes;
 	readonly #consumer: string;
-	/** What was taken and is not settled, returned or bound: log → sequence numbers. */
+	/** What was taken and is not settled, returned or surely bound: log → sequence numbers. */
 	readonly #held = new Map<string, Set<number>>();
+	/** Logs that entries were taken from over this connection. */
+	#used = new Set<string>();
 	/** Logs with calls that failed: they may have been done, and entries may be this replica's that nobody here has. */
 	readonly #doubtful = new Set<string>();
+	/** What members have finished with, and the server may not have heard of: log → ids. */
+	readonly #unsettled = new Map<string, Set<string>>();
 	/** Takes under way: the server has done them before this replica knows. */
 	readonly #taking = new Set<Promise<unknown>>();
 	readonly #recovering = new Map<string, Promise<void>>();
-	/** Entries that may be bound though their session was told that they are not: log → id → consumer. */
-	readonly #doubtfulBounds = new Map<string, Map<string, string>>();
+	/** Entries that may be bound, and whose binding nobody has been told of: log → id → consumer. */
+	readonly #binding = new Map<string, Map<string, string>>();
 
 	constructor(context: Context, routes: Routes) {
 		this.#context = context;
@@ -33,50 +38,116 @@ export class SharedLogs {
 		this.#consumer = replicaConsumer(context.replicaId);
 	}
 
-	async take(log: string, limit: number): Promise<LogEntry[]> {
+	/** What is taken counts when the call is told: what was taken and is not known to be safe nobody has got. */
+	take(log: string, limit: number): Promise<readonly LogEntry[]> {
+		let taken: readonly LogEntry[] = [];
+		const call = this.#context.calls.run<readonly LogEntry[]>({
+			logs: async () => {
+				taken = await this.#takeNow(log, limit);
+				return taken;
+			},
+		});
+		call.catch(() => {
+			this.#letGo(
+				log,
+				taken.map(({ seq }) => seq),
+			);
+		});
+		return this.#noteFailure(log, call);
+	}
+
+	async #takeNow(log: string, limit: number): Promise<LogEntry[]> {
 		if (this.#doubtful.has(log) || this.#recovering.has(log)) await this.#recover(log);
+		this.#used.add(log);
 		const taking = this.#take(log, limit);
 		this.#taking.add(taking);
 		const over = () => this.#taking.delete(taking);
 		taking.then(over, over);
-		return this.#noteFailure(log, taking);
+		return taking;
 	}
 
 	async #take(log: string, limit: number): Promise<LogEntry[]> {
 		const { connection, keys } = this.#context;
 		const reply = await connection.run(scripts.sharedTake, [keys.entries(log)], [this.#consumer, Math.min(limit, BATCH)]);
-		const entries = (reply as StreamEntry[]).map((entry) => toEntry(log, entry));
+		const entries = (reply as StreamEntry[]).map((entry) => toEntry(log, entry, this.#context));
 		for (const { seq } of entries) this.#hold(log, seq);
 		return entries;
 	}
 
 	settle(log: string, seqs: readonly number[]): Promise<void> {
+		const call = this.#context.calls.run<void>({
+			logs: () => {
+				this.#letGo(log, seqs);
+				return this.#settle(log, seqs.map(idOf));
+			},
+		});
+		call.catch(() => {
+			const unsettled = this.#unsettled.get(log) ?? new Set();
+			this.#unsettled.set(log, unsettled);
+			for (const seq of seqs) if (this.#held.get(log)?.has(seq) !== true) unsettled.add(idOf(seq));
+		});
+		return this.#noteFailure(log, call);
+	}
+
+	#settle(log: string, ids: readonly string[]): Promise<void> {
 		const { connection, keys } = this.#context;
-		this.#letGo(log, seqs);
-		const settling = batches(seqs).map((ids) => connection.run(scripts.sharedSettle, [keys.entries(log)], ids));
-		return this.#noteFailure(log, settled(settling));
+		return settled(batches(ids).map((some) => connection.run(scripts.sharedSettle, [keys.entries(log)], some)));
 	}
 
 	giveBack(log: string, seqs: readonly number[]): Promise<void> {
-		this.#letGo(log, seqs);
-		return this.#noteFailure(log, settled(batches(seqs).map((ids) => this.#move(log, this.#consumer, "free", ids))));
+		return this.#noteFailure(
+			log,
+			this.#context.calls.run({
+				logs: () => {
+					const binding = this.#binding.get(log);
+					const moves = batches(seqs.map(idOf)).map((ids) => this.#move(log, this.#consumer, "free", ids));
+					for (const id of seqs.map(idOf)) {
+						const consumer = binding?.get(id);
+						if (consumer !== undefined) moves.push(this.#move(log, consumer, "free", [id]));
+					}
+					this.#letGo(log, seqs);
+					return settled(moves);
+				},
+			}),
+		);
 	}
 
-	/** From now on the entry is that session's. */
+	/** The entry becomes that session's: call `bound` when that is sure. Until then it is this replica's, for who repeats the binding. */
 	async bind(log: string, seq: number, incarnation: string): Promise<void> {
-		this.#letGo(log, [seq]);
+		// A repetition, of what is bound already or what the member has finished with by now.
+		if (this.#held.get(log)?.has(seq) !== true) return;
 		const id = idOf(seq);
 		const consumer = sessionConsumer(incarnation);
-		try {
-			await this.#noteFailure(log, this.#move(log, this.#consumer, consumer, [id]));
-		} catch (error) {
-			const bounds = this.#doubtfulBounds.get(log) ?? new Map<string, string>();
-			this.#doubtfulBounds.set(log, bounds.set(id, consumer));
-			throw error;
-		}
+		const binding = this.#binding.get(log) ?? new Map<string, string>();
+		this.#binding.set(log, binding.set(id, consumer));
+		const moved = await this.#move(log, this.#consumer, consumer, [id]);
+		if (Number(moved) > 0 || (await this.#has(log, id, consumer))) return;
+		throw new StoreError("fenced", "Cannot bind an entry: this replica was taken for dead, and others may have got it");
 	}
 
-	/** The binding of an entry was refused, or nobody knows: it is not delivered, and goes back to the group. */
+	/**
+	 * Whether the entry is bound to the session. One that its last replica was about to bind is from now on; with any other the
+	 * replica was too late, and somebody else gets it.
+	 */
+	async keeps(log: string, seq: number, incarnation: string, lastReplica: string): Promise<boolean> {
+		const id = idOf(seq);
+		const consumer = sessionConsumer(incarnation);
+		const moved = lastReplica === "" ? 0 : await this.#move(log, replicaConsumer(lastReplica), consumer, [id]);
+		return Number(moved) > 0 || this.#has(log, id, consumer);
+	}
+
+	async #has(log: string, id: string, consumer: string): Promise<boolean> {
+		const { connection, keys } = this.#context;
+		const pending = (await connection.run(scripts.sharedPending, [keys.entries(log)], [consumer])) as Buffer[];
+		return pending.some((each) => each.toString("latin1") === id);
+	}
+
+	/** The entry is the session's for sure. */
+	bound(log: string, seq: number): void {
+		this.#letGo(log, [seq]);
+	}
+
+	/** The session is not this replica's any more, and the entry was not bound: it goes back to the group. */
 	notBound(log: string, seq: number): void {
 		this.#letGo(log, [seq]);
 		this.#doubtful.add(log);
@@ -88,12 +159,18 @@ export class SharedLogs {
 	}
 
 	#hold(log: string, seq: number): void {
+		this.#unsettled.get(log)?.delete(idOf(seq));
 		const held = this.#held.get(log);
 		if (held === undefined) this.#held.set(log, new Set([seq]));
 		else held.add(seq);
 	}
 
 	#letGo(log: string, seqs: readonly number[]): void {
+		const binding = this.#binding.get(log);
+		if (binding !== undefined) {
+			for (const seq of seqs) binding.delete(idOf(seq));
+			if (binding.size === 0) this.#binding.delete(log);
+		}
 		const held = this.#held.get(log);
 		if (held === undefined) return;
 		for (const seq of seqs) held.delete(seq);
@@ -105,12 +182,24 @@ export class SharedLogs {
 		return done;
 	}
 
+	/** The server may be another one now, which has not heard of all that was done. */
+	doubtAll(): void {
+		for (const log of this.#used) this.#doubtful.add(log);
+		this.#used = new Set();
+	}
+
+	/** The server has lost some of what it was given: other entries may have the numbers of those. */
+	wentBack(): void {
+		this.#unsettled.clear();
+		this.doubtAll();
+	}
+
 	/** Finds out what failed calls have done. */
 	async recoverAll(): Promise<void> {
 		for (const log of [...this.#doubtful]) await this.#recover(log);
 	}
 
-	/** Gives back what this replica has and nobody here knows of, so that somebody gets it. */
+	/** Settles what could not be settled, and gives back what this replica has and nobody here knows of, so that somebody gets it. */
 	#recover(log: string): Promise<void> {
 		const known = this.#recovering.get(log);
 		if (known !== undefined) return known;
@@ -124,10 +213,13 @@ export class SharedLogs {
 
 	async #giveBackUnknown(log: string): Promise<void> {
 		const { connection, keys } = this.#context;
-		const bounds = this.#doubtfulBounds.get(log) ?? new Map<string, string>();
-		for (const [id, consumer] of bounds) {
-			await this.#move(log, consumer, "free", [id]);
-			bounds.delete(id);
+		const unsettled = this.#unsettled.get(log);
+		if (unsettled !== undefined) {
+			// Their members have had them, with QoS 2 too: they are nobody else's.
+			const ids = [...unsettled];
+			await this.#settle(log, ids);
+			for (const id of ids) unsettled.delete(id);
+			if (unsettled.size === 0) this.#unsettled.delete(log);
 		}
 		const taking = [...this.#taking];
 		const pending = (await connection.run(scripts.sharedPending, [keys.entries(log)], [this.#consumer])) as Buffer[];
@@ -144,7 +236,7 @@ export class SharedLogs {
 
 	/** The replica is dead: others may take what it had, in every group. */
 	async releaseAll(replicaId: string): Promise<void> {
-		for (const log of [...this.#routes.names()].filter(isShared)) await this.#end(log, replicaConsumer(replicaId), "return");
+		for (const log of [...this.#routes.named()].filter(isShared)) await this.#end(log, replicaConsumer(replicaId), "return");
 	}
 
 	async #end(log: string, consumer: string, fate: "drop" | "return"): Promise<void> {
@@ -165,8 +257,7 @@ function idOf(seq: number): string {
 	return `0-${seq}`;
 }
 
-function batches(seqs: readonly number[]): string[][] {
-	const ids = seqs.map(idOf);
+function batches(ids: readonly string[]): string[][] {
 	const all: string[][] = [];
 	for (let at = 0; at < ids.length; at += BATCH) all.push(ids.slice(at, at + BATCH));
 	return all;

@@ -73,6 +73,17 @@ export function retainedContract(suite: Suite): void {
 		assert.equal((await f.store.stats()).retained, 1);
 	});
 
+	contract(suite, "retained: tells who the author is, where there is one", async (f) => {
+		const author = { name: "alice", username: "Älice", tokenId: "t1", issuedAtMs: NOW - 1000 };
+		const authors = [author, undefined, { name: "", issuedAtMs: NOW }];
+		for (const [n, each] of authors.entries()) await f.retain(`t/${n}`, "x", each === undefined ? {} : { author: each });
+		const { messages } = await f.store.retained("t/+", undefined, 10, NOW);
+		assert.deepEqual(
+			messages.map((each) => each.author),
+			authors,
+		);
+	});
+
 	contract(suite, "publish: a message that is not to be retained is not", async (f) => {
 		await f.publish("t", [], { message: message("t", { payload: "x", retain: true }), retain: false });
 		assert.deepEqual(await f.retainedTopics("#"), []);

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { NEVER_EXPIRES } from "../../../src/store/store.ts";
-import { assertRejects, contract, message, NOW, persistenceContract, type Suite, subscription } from "./fixture.ts";
+import { assertRejects, contract, message, NOW, numbers, persistenceContract, type Suite, seqs, subscription, will } from "./fixture.ts";
 
 export function sessionContract(suite: Suite): void {
 	contract(suite, "openSession: a client id that was never seen has no session [MQTT-3.1.2-6]", async (f) => {
@@ -28,8 +28,8 @@ export function sessionContract(suite: Suite): void {
 
 	contract(suite, "openSession: Clean Start ends everything of the old session [MQTT-3.1.2-4]", async (f) => {
 		const client = await f.connect("a");
-		await f.subscribe(client, "t");
-		await f.publish("q", ["t"], { reserve: { session: client.ref, packetId: 5 } });
+		await f.subscribe(client, "t/#");
+		await f.publish("q", ["t/#"], { reserve: { session: client.ref, packetId: 5 } });
 		await f.checkpoint(client, { lastPacketId: 9 });
 		await f.close(client);
 		const again = await f.connect("a", { cleanStart: true });
@@ -38,7 +38,7 @@ export function sessionContract(suite: Suite): void {
 			{ sessionPresent, subscriptions, reservedIds, lastPacketId },
 			{ sessionPresent: false, subscriptions: [], reservedIds: [], lastPacketId: 0 },
 		);
-		assert.deepEqual(f.takeLogEvents(), ["+t", "-t"]);
+		assert.deepEqual(f.takeLogEvents(), ["+t/#", "-t/#"]);
 		await f.close(again);
 		assert.equal((await f.connect("a")).sessionPresent, true, "the new session is one of its own");
 	});
@@ -142,12 +142,12 @@ export function sessionContract(suite: Suite): void {
 
 	contract(suite, "openSession: a session that has expired and was not swept yet counts as absent", async (f) => {
 		const client = await f.connect("a", { sessionExpirySeconds: 60 });
-		await f.subscribe(client, "t");
+		await f.subscribe(client, "t/#");
 		await f.close(client);
 		const again = await f.connect("a", { nowMs: NOW + 60_000 });
 		assert.equal(again.sessionPresent, false);
 		assert.deepEqual(again.subscriptions, []);
-		assert.deepEqual(f.takeLogEvents(), ["+t", "-t"]);
+		assert.deepEqual(f.takeLogEvents(), ["+t/#", "-t/#"]);
 	});
 
 	contract(suite, "openSession: the expiry of the newest CONNECT counts", async (f) => {
@@ -156,16 +156,79 @@ export function sessionContract(suite: Suite): void {
 		assert.equal((await f.connect("a", { nowMs: NOW + 61_000 })).sessionPresent, true);
 	});
 
+	contract(suite, "openSession: another user is refused, with and without Clean Start, and nothing of the session changes", async (f) => {
+		const refuse = async (user: string, nowMs = NOW): Promise<void> => {
+			for (const cleanStart of [false, true]) {
+				for (const sessionExpirySeconds of [0, 60]) {
+					await assertRejects(f.connect("a", { user, cleanStart, sessionExpirySeconds, will: will("theirs"), nowMs }), "notOwner");
+				}
+			}
+		};
+		const connected = await f.connect("a", { user: "alice", will: will("w", 10) });
+		await f.subscribe(connected, "t");
+		for (const user of ["bob", ""]) await refuse(user);
+		await f.checkpoint(connected, { lastPacketId: 7 });
+		await f.close(connected);
+		for (const user of ["bob", ""]) await refuse(user, NOW + 1000);
+		assert.deepEqual(await f.dueWills(NOW + 9_999), []);
+		assert.deepEqual(await f.dueWills(NOW + 10_000), ["a"]);
+		await f.fill("t", 2);
+		const { sessionPresent, subscriptions, lastPacketId } = await f.connect("a", { user: "alice", nowMs: NOW + 10_000 });
+		assert.deepEqual(
+			{ sessionPresent, lastPacketId, filters: subscriptions.map(({ filter }) => filter) },
+			{
+				sessionPresent: true,
+				lastPacketId: 7,
+				filters: ["t"],
+			},
+		);
+		assert.deepEqual(numbers(1, 2), seqs(await f.read("t")));
+		assert.equal((await f.store.stats()).sessions, 1);
+	});
+
+	contract(
+		suite,
+		"openSession: a session without expiry is its user's while it is connected, and anonymous clients are one user",
+		async (f) => {
+			const anonymous = await f.connect("a", { sessionExpirySeconds: 0 });
+			await assertRejects(f.connect("a", { user: "bob" }), "notOwner");
+			const again = await f.connect("a", { sessionExpirySeconds: 0 });
+			await assertRejects(f.checkpoint(anonymous, {}), "fenced");
+			await f.close(again);
+			assert.equal((await f.connect("a", { user: "bob" })).sessionPresent, false);
+		},
+	);
+
+	contract(suite, "openSession: a session that has ended is nobody's, and then that of who comes", async (f) => {
+		await f.close(await f.connect("a", { user: "alice", sessionExpirySeconds: 60 }));
+		await assertRejects(f.connect("a", { user: "bob", nowMs: NOW + 59_999 }), "notOwner");
+		const bob = await f.connect("a", { user: "bob", nowMs: NOW + 60_000 });
+		assert.equal(bob.sessionPresent, false);
+		await assertRejects(f.connect("a", { user: "alice", nowMs: NOW + 60_000 }), "notOwner");
+		await f.close(bob, { sessionExpirySeconds: 0 });
+		await f.connect("a", { user: "alice", nowMs: NOW + 60_000 });
+	});
+
+	persistenceContract(suite, "start: whose a session is outlives the process", async (f) => {
+		await f.connect("connected", { user: "alice" });
+		await f.close(await f.connect("closed", { user: "alice" }));
+		await f.restart();
+		for (const clientId of ["connected", "closed"]) {
+			await assertRejects(f.connect(clientId, { user: "bob" }), "notOwner");
+			assert.equal((await f.connect(clientId, { user: "alice" })).sessionPresent, true);
+		}
+	});
+
 	contract(suite, "due: names each expired session once and removes it with its logs", async (f) => {
 		const a = await f.connect("a", { sessionExpirySeconds: 60 });
-		await f.subscribe(a, "t");
+		await f.subscribe(a, "t/#");
 		await f.close(a);
 		await f.close(await f.connect("b", { sessionExpirySeconds: 120 }));
 		await f.connect("connected", { sessionExpirySeconds: 1 });
 		f.takeLogEvents();
 		assert.deepEqual((await f.store.due(NOW + 59_999, 10)).expiredSessions, []);
 		assert.deepEqual((await f.store.due(NOW + 60_000, 10)).expiredSessions, ["a"]);
-		assert.deepEqual(f.takeLogEvents(), ["-t"]);
+		assert.deepEqual(f.takeLogEvents(), ["-t/#"]);
 		assert.deepEqual((await f.store.due(NOW + 120_000, 10)).expiredSessions, ["b"]);
 		assert.deepEqual((await f.store.due(NOW + 120_000, 10)).expiredSessions, []);
 		assert.deepEqual(await f.store.stats(), { sessions: 1, subscriptions: 0, retained: 0, logs: 0, logEntries: 0 });

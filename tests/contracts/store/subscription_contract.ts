@@ -92,44 +92,73 @@ export function subscriptionContract(suite: Suite): void {
 	contract(suite, "onLog: a log comes with the first subscription of QoS 1 or 2 and goes with the last", async (f) => {
 		const a = await f.connect("a");
 		const b = await f.connect("b");
-		await f.subscribe(a, "t", { qos: 0 });
+		await f.subscribe(a, "t/#", { qos: 0 });
 		assert.deepEqual(f.takeLogEvents(), [], "QoS 0 needs no log");
-		await f.subscribe(a, "t", { qos: 1 });
-		assert.deepEqual(f.takeLogEvents(), ["+t"]);
-		await f.subscribe(b, "t", { qos: 2 });
-		await f.subscribe(b, "t", { qos: 1 });
-		await f.subscribe(a, "t", { qos: 0 });
+		await f.subscribe(a, "t/#", { qos: 1 });
+		assert.deepEqual(f.takeLogEvents(), ["+t/#"]);
+		await f.subscribe(b, "t/#", { qos: 2 });
+		await f.subscribe(b, "t/#", { qos: 1 });
+		await f.subscribe(a, "t/#", { qos: 0 });
 		assert.deepEqual(f.takeLogEvents(), [], "somebody is left");
-		await f.store.unsubscribe(b.ref, ["t"]);
-		assert.deepEqual(f.takeLogEvents(), ["-t"]);
+		await f.store.unsubscribe(b.ref, ["t/#"]);
+		assert.deepEqual(f.takeLogEvents(), ["-t/#"]);
 		assert.equal((await f.store.stats()).logs, 0);
 	});
 
 	contract(suite, "onLog: is told before the call that caused it resolves", async (f) => {
 		const client = await f.connect("a");
 		let seen: string[] = [];
-		await f.store.subscribe(client.ref, [subscription("t")]).then(() => {
+		await f.store.subscribe(client.ref, [subscription("t/#")]).then(() => {
 			seen = f.takeLogEvents();
 		});
-		assert.deepEqual(seen, ["+t"]);
-		await f.store.unsubscribe(client.ref, ["t"]).then(() => {
+		assert.deepEqual(seen, ["+t/#"]);
+		await f.store.unsubscribe(client.ref, ["t/#"]).then(() => {
 			seen = f.takeLogEvents();
 		});
-		assert.deepEqual(seen, ["-t"]);
+		assert.deepEqual(seen, ["-t/#"]);
+	});
+
+	contract(
+		suite,
+		"hasLog: an exact filter's log is there from its first subscription of QoS 1 or 2 to its last, without onLog",
+		async (f) => {
+			const a = await f.connect("a");
+			const b = await f.connect("b");
+			const has: boolean[] = [];
+			const look = () => has.push(f.store.hasLog("t/u"));
+			await f.subscribe(a, "t/u", { qos: 0 }).then(look);
+			await f.store.subscribe(a.ref, [subscription("t/u"), subscription("t/x")]).then(look);
+			await f.subscribe(b, "t/u", { qos: 2 }).then(look);
+			await f.subscribe(a, "t/u", { qos: 0 }).then(look);
+			await f.store.unsubscribe(b.ref, ["t/u"]).then(look);
+			await f.subscribe(b, "t/u").then(look);
+			await f.connect("b", { cleanStart: true }).then(look);
+			assert.deepEqual(has, [false, true, true, true, false, true, false]);
+			assert.ok(f.store.hasLog("t/x"));
+			assert.deepEqual(f.takeLogEvents(), []);
+		},
+	);
+
+	contract(suite, "hasLog: knows nothing of wildcard filters, share groups and sessions that keep nothing", async (f) => {
+		const client = await f.connect("a");
+		await f.store.subscribe(client.ref, [subscription("t/#"), subscription("+"), subscription("$share/g/t")]);
+		await f.subscribe(await f.connect("volatile", { sessionExpirySeconds: 0 }), "t");
+		assert.equal(f.store.hasLog("t"), false);
+		assert.equal(f.store.hasLog("$share/g/t"), false, "a topic of that name is not the group's");
 	});
 
 	contract(suite, "onLog: the end of a session takes its logs along, whichever way it ends", async (f) => {
-		await f.subscribe(await f.connect("clean"), "clean");
-		await f.subscribe(await f.connect("disconnected"), "disconnected");
-		await f.subscribe(await f.connect("expired", { sessionExpirySeconds: 1 }), "expired");
+		await f.subscribe(await f.connect("clean"), "clean/#");
+		await f.subscribe(await f.connect("disconnected"), "disconnected/#");
+		await f.subscribe(await f.connect("expired", { sessionExpirySeconds: 1 }), "expired/#");
 		f.takeLogEvents();
 		await f.connect("clean", { cleanStart: true });
-		assert.deepEqual(f.takeLogEvents(), ["-clean"]);
+		assert.deepEqual(f.takeLogEvents(), ["-clean/#"]);
 		await f.close(await f.connect("disconnected"), { sessionExpirySeconds: 0 });
-		assert.deepEqual(f.takeLogEvents(), ["-disconnected"]);
+		assert.deepEqual(f.takeLogEvents(), ["-disconnected/#"]);
 		await f.close(await f.connect("expired", { sessionExpirySeconds: 1 }));
 		await f.store.due(Number.MAX_SAFE_INTEGER / 2, 10);
-		assert.deepEqual(f.takeLogEvents(), ["-expired"]);
+		assert.deepEqual(f.takeLogEvents(), ["-expired/#"]);
 	});
 
 	contract(suite, "onLog: a log that comes again starts empty at 1", async (f) => {
@@ -145,11 +174,20 @@ export function subscriptionContract(suite: Suite): void {
 	persistenceContract(suite, "start: tells of every log there is before it resolves", async (f) => {
 		const a = await f.connect("a");
 		const b = await f.connect("b");
-		await f.store.subscribe(a.ref, [subscription("t"), subscription("$share/g/t"), subscription("zero", { qos: 0 })]);
-		await f.store.subscribe(b.ref, [subscription("t"), subscription("gone")]);
-		await f.store.unsubscribe(b.ref, ["gone"]);
+		await f.store.subscribe(a.ref, [
+			subscription("t"),
+			subscription("t/+/u"),
+			subscription("$share/g/t"),
+			subscription("zero", { qos: 0 }),
+		]);
+		await f.store.subscribe(b.ref, [subscription("t/+/u"), subscription("gone/#"), subscription("gone")]);
+		await f.store.unsubscribe(b.ref, ["gone/#", "gone"]);
 		await f.restart();
-		assert.deepEqual(f.takeLogEvents().sort(), ["+$share/g/t", "+t"]);
+		assert.deepEqual(f.takeLogEvents().sort(), ["+$share/g/t", "+t/+/u"]);
+		assert.deepEqual(
+			["t", "zero", "gone"].map((topic) => f.store.hasLog(topic)),
+			[true, false, false],
+		);
 	});
 
 	persistenceContract(suite, "start: subscriptions, their positions and the numbering of their logs are as before", async (f) => {

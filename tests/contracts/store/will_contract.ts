@@ -13,6 +13,12 @@ export function willContract(suite: Suite): void {
 		assert.deepEqual(await f.dueWills(LATER), []);
 	});
 
+	contract(suite, "due: a will comes with its author and its publisher", async (f) => {
+		const left = message("w", { publisher: "a", author: { name: "alice", tokenId: "t1" } });
+		await f.close(await f.connect("a", { will: { message: left, delaySeconds: 0, expirySeconds: undefined } }));
+		assertMessage((await f.store.due(NOW, 10)).wills[0]?.message, left);
+	});
+
 	contract(suite, "closeSession: discard removes the will [MQTT-3.14.4-3]", async (f) => {
 		await f.close(await f.connect("a", { will: will("w", 10) }), { will: "discard" });
 		await f.close(await f.connect("b", { will: will("w"), sessionExpirySeconds: 0 }), { will: "discard" });
@@ -55,6 +61,31 @@ export function willContract(suite: Suite): void {
 		await f.connect("a", { cleanStart: true, nowMs: NOW + 1_000 });
 		assert.deepEqual(await f.dueWills(NOW + 1_000), ["a"]);
 	});
+
+	contract(
+		suite,
+		"openSession: a client that was sent away and is back in time has its will cancelled, with and without a session",
+		async (f) => {
+			const grace = NOW + 5_000;
+			await f.close(await f.connect("volatile", { will: will("w"), sessionExpirySeconds: 0 }), { nowMs: grace });
+			await f.close(await f.connect("delayed", { will: will("w", 10), sessionExpirySeconds: 0 }), { nowMs: grace });
+			await f.close(await f.connect("clean", { will: will("w") }), { nowMs: grace });
+			await f.close(await f.connect("resumed", { will: will("w") }), { nowMs: grace });
+			await f.close(await f.connect("late", { will: will("w"), sessionExpirySeconds: 0 }), { nowMs: grace });
+			for (const [id, sessionExpirySeconds] of [
+				["volatile", 0],
+				["delayed", 0],
+				["clean", 60],
+				["resumed", 60],
+			] as const) {
+				await f.connect(id, { cleanStart: id !== "resumed", sessionExpirySeconds, nowMs: NOW + 4_000 });
+			}
+			assert.deepEqual(await f.dueWills(NOW + 4_999), []);
+			assert.deepEqual(await f.dueWills(grace), ["late"]);
+			await f.connect("late", { cleanStart: true, nowMs: grace });
+			assert.deepEqual(await f.dueWills(grace), ["late"]);
+		},
+	);
 
 	contract(suite, "openSession: takeover makes a will without delay due and cancels one with delay", async (f) => {
 		await f.connect("now", { will: will("w") });
