@@ -4,7 +4,11 @@
  */
 
 import { ReasonCode } from "../mqtt/reason_code.ts";
+import type { PeerInfo } from "../transport/socket.ts";
 import type { Authenticator, AuthOutcome, Authorizer, Credentials, Principal } from "./auth.ts";
+
+/** What proxies add to a request that they pass on. */
+const PROXY_HEADERS = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
 
 const ANONYMOUS: Principal = { name: "", method: "anonymous", expiresAtMs: Number.POSITIVE_INFINITY };
 
@@ -16,7 +20,7 @@ export function anonymousAuthenticator(options: {
 	return {
 		authenticate({ peer, authenticationMethod }: Credentials): AuthOutcome {
 			if (authenticationMethod !== undefined) return { kind: "refused", reasonCode: ReasonCode.badAuthenticationMethod };
-			if (options.allowAll || isLoopback(peer.address)) return { kind: "granted", principal: ANONYMOUS };
+			if (options.allowAll || isLocal(peer)) return { kind: "granted", principal: ANONYMOUS };
 			options.onRefused(peer.address);
 			return { kind: "refused", reasonCode: ReasonCode.notAuthorized };
 		},
@@ -24,8 +28,10 @@ export function anonymousAuthenticator(options: {
 }
 
 /** Everybody may do everything that the protocol allows. */
-export const allowEverything: Authorizer = { permits: () => true };
+export const allowEverything: Authorizer = { permits: () => true, permitsAll: true };
 
-function isLoopback(address: string): boolean {
-	return address === "::1" || address.startsWith("127.");
+/** A proxy on this machine speaks for others, and says so. */
+function isLocal({ address, request }: PeerInfo): boolean {
+	const loopback = address === "::1" || address.startsWith("127.");
+	return loopback && !PROXY_HEADERS.some((name) => request?.headers.has(name));
 }
