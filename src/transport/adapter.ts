@@ -1,5 +1,7 @@
 /** What the two runtimes have in common for the rest of the server: an HTTP listener, and the upgrade of a request to a WebSocket. */
 
+import type { TlsSettings } from "./certificate.ts";
+import type { Door } from "./door.ts";
 import type { Accept, Listener } from "./socket.ts";
 
 export interface WebSocketOptions {
@@ -13,14 +15,16 @@ export interface WebSocketOptions {
 	readonly compression: boolean;
 	/** Refuses clients that offer no subprotocol of MQTT. */
 	readonly requireSubprotocol: boolean;
+	/** Judges who may come in; the same for all listeners. Default: one that lets everybody in. */
+	readonly door?: Door;
 }
 
 export interface ServeOptions {
 	readonly hostname: string;
 	/** 0 takes any free port. */
 	readonly port: number;
-	/** PEM texts. Present: HTTPS. */
-	readonly tls?: { readonly cert: string; readonly key: string };
+	/** Present: HTTPS. Without `clientCertificate` none is asked for. */
+	readonly tls?: Omit<TlsSettings, "clientCertificate"> & Partial<Pick<TlsSettings, "clientCertificate">>;
 	/** Answers a request. `env` is for `RuntimeAdapter.upgrade`, as the second argument of a Hono app's `fetch`. */
 	readonly fetch: (request: Request, env: unknown) => Response | Promise<Response>;
 }
@@ -36,6 +40,8 @@ export interface RuntimeAdapter {
 	 * @throws {TypeError} when `env` is none of these
 	 */
 	upgrade(request: Request, env: unknown, accept: Accept): Response;
+	/** Where a request comes from, as the door sees it; empty when `env` does not tell. */
+	addressOf(request: Request, env: unknown): string;
 	/** Serves HTTP, and WebSockets through `upgrade`. Rejects with an Error that names the remedy when it cannot listen. */
 	serve(options: ServeOptions): Promise<Listener>;
 	/** Bytes up to which a part of a received chunk is copied faster than viewed, on this engine; -1 for none. */

@@ -1,15 +1,18 @@
 /**
- * WebSockets and HTTP of Bun. Knows how Bun tells backpressure: `send` answers -1 for queued and 0 for dropped, and a
+ * WebSockets and HTTP of Bun, except for clients with certificates: `Bun.serve` can ask for one and refuse without, but
+ * tells nobody whose it was (1.4.5), so they get `http_server.ts` and `framed_socket.ts`. Knows how Bun tells backpressure: `send` answers -1 for queued and 0 for dropped, and a
  * message that finds more than `backpressureLimit` waiting is dropped without a word.
  */
 
 import type { RuntimeAdapter, ServeOptions, WebSocketOptions } from "./adapter.ts";
-import { canonicalAddress } from "./address.ts";
 import { LINGER_MS } from "./byte_stream.ts";
+import { Door } from "./door.ts";
+import { takeOver } from "./framed_socket.ts";
 import { CLOSE_CODES } from "./frames.ts";
+import { arrivalOf, serveHttp } from "./http_server.ts";
 import { listenError } from "./listen.ts";
 import type { Accept, CloseKind, Listener, PeerInfo, Socket, SocketHandler } from "./socket.ts";
-import { decideUpgrade, refusalResponse, withoutRequest } from "./upgrade.ts";
+import { refusalResponse, withoutRequest } from "./upgrade.ts";
 
 /** The parts of Bun that are used, so that nothing else of it is needed to check the types. */
 interface BunServer {
@@ -70,28 +73,30 @@ export function createBunAdapter(options: WebSocketOptions): RuntimeAdapter {
 		sendPings: false,
 		perMessageDeflate: compression,
 	};
+	const door = options.door ?? new Door();
 	return {
 		websocket,
 		// A view makes the chunk's ArrayBuffer first, which takes JavaScriptCore 0.15 µs; copying 256 bytes takes less.
 		copyUpTo: 256,
-		upgrade: (request, env, accept) => upgrade(request, serverOf(env), accept, options),
-		serve: (serveOptions) => serve(serveOptions, websocket),
+		upgrade: (request, env, accept) => upgrade(request, env, accept, options, door),
+		addressOf: (request, env) =>
+			door.addressOf(request.headers, arrivalOf(env)?.arrival.address ?? serverOf(env)?.requestIP(request)?.address ?? ""),
+		serve: (serveOptions) =>
+			(serveOptions.tls?.clientCertificate ?? "none") === "none" ? serve(serveOptions, websocket) : serveHttp(serveOptions),
 	};
 }
 
-function upgrade(request: Request, server: BunServer, accept: Accept, options: WebSocketOptions): Response {
-	const decision = decideUpgrade(request, options);
-	if (decision.kind === "refuse") return refusalResponse(decision);
-	const remote = server.requestIP(request);
-	const peer: PeerInfo = {
-		transport: request.url.startsWith("https:") ? "wss" : "ws",
-		address: canonicalAddress(remote?.address ?? ""),
-		port: remote?.port ?? 0,
-		request: { url: request.url, headers: new Headers(request.headers) },
-	};
-	const upgraded = server.upgrade(request, {
+function upgrade(request: Request, env: unknown, accept: Accept, options: WebSocketOptions, door: Door): Response {
+	const framed = arrivalOf(env);
+	const server = framed ? undefined : serverOf(env);
+	const remote = server?.requestIP(request);
+	const judgement = door.judge(request, framed?.arrival ?? { address: remote?.address ?? "", port: remote?.port ?? 0 }, options);
+	if (judgement.kind === "refuse") return refusalResponse(judgement);
+	const { peer, protocol } = judgement;
+	if (framed?.upgradable) return takeOver(framed.upgradable, request.headers.get("sec-websocket-key") ?? "", protocol, peer, accept);
+	const upgraded = server?.upgrade(request, {
 		// Without the header Bun would echo the client's first subprotocol; empty, it is left out (oven-sh/bun#18243).
-		headers: { "Sec-WebSocket-Protocol": decision.protocol ?? "" },
+		headers: { "Sec-WebSocket-Protocol": protocol ?? "" },
 		data: new BunSocket(peer, accept, options.compression),
 	});
 	return upgraded ? new Response(null) : new Response("The connection cannot be upgraded\n", { status: 400 });

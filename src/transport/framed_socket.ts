@@ -1,27 +1,36 @@
 /**
  * A WebSocket whose frames we read and write ourselves, on a connection of `node:net` or `node:tls` after its upgrade.
  * Used on Deno, whose own WebSocket holds fragmented messages of any size in memory and cannot drop a peer that stopped
- * reading; both measured with 2.9.6, see `deno.ts`.
+ * reading (both measured with 2.9.6, see `deno.ts`), and on Bun for clients with certificates, which `Bun.serve` does not tell.
  */
 
 import { createHash } from "node:crypto";
 import type { Socket as NodeSocket } from "node:net";
 import { ByteStream } from "./byte_stream.ts";
 import { CLOSE_CODES, encodeBinary, encodeClose, encodePing, encodePong, FrameDecoder } from "./frames.ts";
+import type { Upgradable } from "./http_server.ts";
 import type { Accept, CloseKind, PeerInfo, Socket, SocketHandler } from "./socket.ts";
 import { withoutRequest } from "./upgrade.ts";
 
 const ACCEPT_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
+/** Makes a WebSocket of the connection of an upgrade request. The answer is for the listener alone, which sends nothing of it. */
+export function takeOver(upgradable: Upgradable, key: string, protocol: string | undefined, peer: PeerInfo, accept: Accept): Response {
+	upgradable.taken = true;
+	upgradable.stream.write(switchingProtocols(key, protocol));
+	new FramedSocket(upgradable.stream, upgradable.head, peer, accept);
+	return new Response(null);
+}
+
 /** The response that turns an HTTP connection into a WebSocket. */
-export function switchingProtocols(key: string, protocol: string | undefined): string {
+function switchingProtocols(key: string, protocol: string | undefined): string {
 	const accept = createHash("sha1").update(`${key}${ACCEPT_GUID}`).digest("base64");
 	const lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade", `Sec-WebSocket-Accept: ${accept}`];
 	if (protocol !== undefined) lines.push(`Sec-WebSocket-Protocol: ${protocol}`);
 	return `${lines.join("\r\n")}\r\n\r\n`;
 }
 
-export class FramedSocket implements Socket {
+class FramedSocket implements Socket {
 	peer: PeerInfo;
 	readonly #stream: ByteStream;
 	readonly #decoder: FrameDecoder;

@@ -1,17 +1,20 @@
 /**
  * An HTTP server for fetch handlers on `node:http` and `node:https`. It leaves the connection of an upgrade request to the
- * handler, which `Deno.serve` cannot. Knows HTTP, nothing of what is served.
+ * handler, which `Deno.serve` cannot, and tells whose certificate it came with. Knows HTTP, nothing of what is served.
  */
 
-import { createServer as createHttpServer, type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http";
+import { createServer as createHttpServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
-import type { Socket as NodeSocket } from "node:net";
+import type { Server as NetServer, Socket as NodeSocket } from "node:net";
 import { Readable } from "node:stream";
 import type { ReadableStream as NodeReadableStream } from "node:stream/web";
+import { createServer as createTlsServer, type TLSSocket } from "node:tls";
 import { log } from "../log.ts";
 import type { ServeOptions } from "./adapter.ts";
+import { type TlsSettings, tlsOptions, verifiedIdentity } from "./certificate.ts";
+import type { Arrival } from "./door.ts";
 import { HANDSHAKE_MS, listen } from "./listen.ts";
-import type { Listener } from "./socket.ts";
+import type { ClientCertificate, Listener } from "./socket.ts";
 
 const logger = log("transport");
 
@@ -24,13 +27,25 @@ export class Upgradable {
 	readonly stream: NodeSocket;
 	/** What came behind the request already. */
 	readonly head: Uint8Array;
+	readonly certificate: ClientCertificate | undefined;
 	/** Whether the handler has taken it and answered by itself: its `Response` is then not sent. */
 	taken = false;
 
-	constructor(stream: NodeSocket, head: Uint8Array) {
+	constructor(stream: NodeSocket, head: Uint8Array, certificate: ClientCertificate | undefined) {
 		this.stream = stream;
 		this.head = head;
+		this.certificate = certificate;
 	}
+}
+
+/** The connection that an `env` stands for: ours, or what `Deno.serve` tells. `undefined` when it stands for none. */
+export function arrivalOf(env: unknown): { readonly arrival: Arrival; readonly upgradable: Upgradable | undefined } | undefined {
+	const given = typeof env === "object" && env !== null && "upgradable" in env ? env.upgradable : undefined;
+	const upgradable = given instanceof Upgradable ? given : undefined;
+	const info = typeof env === "object" && env !== null && "info" in env ? env.info : env;
+	if (typeof info !== "object" || info === null || !("remoteAddr" in info)) return undefined;
+	const { hostname, port } = info.remoteAddr as { readonly hostname: string; readonly port: number };
+	return { arrival: { address: hostname, port, certificate: upgradable?.certificate }, upgradable };
 }
 
 /** `env` of a request: what `Deno.serve` would tell, and the connection where the client asks for an upgrade. */
@@ -43,9 +58,13 @@ interface HttpEnv {
 export function serveHttp({ hostname, port, tls, fetch }: ServeOptions): Promise<Listener> {
 	const timeouts = { headersTimeout: HEADERS_MS, requestTimeout: REQUEST_MS };
 	const scheme = tls ? "https" : "http";
-	const server = tls
-		? createHttpsServer({ ...timeouts, cert: tls.cert, key: tls.key, handshakeTimeout: HANDSHAKE_MS })
-		: createHttpServer(timeouts);
+	const asked = tls?.clientCertificate ?? "none";
+	const server =
+		tls && asked === "none"
+			? createHttpsServer({ ...timeouts, ...tlsOptions({ ...tls, clientCertificate: asked }, HANDSHAKE_MS) })
+			: createHttpServer(timeouts);
+	const certificates = new WeakMap<NodeSocket, ClientCertificate>();
+	const listening = tls && asked !== "none" ? withCertificates(server, { ...tls, clientCertificate: asked }, certificates) : server;
 
 	/** Answers what is wrong as a response: nothing that a client sends may end the process. */
 	const answer = async (incoming: IncomingMessage, signal?: AbortSignal, upgradable?: Upgradable): Promise<Response> => {
@@ -75,7 +94,7 @@ export function serveHttp({ hostname, port, tls, fetch }: ServeOptions): Promise
 	});
 	// No signal here: its listener would keep the request in memory for as long as the WebSocket lives.
 	server.on("upgrade", (incoming: IncomingMessage, stream: NodeSocket, head: Buffer) => {
-		const upgradable = new Upgradable(stream, head);
+		const upgradable = new Upgradable(stream, head, certificates.get(incoming.socket));
 		stream.on("error", ignore);
 		answer(incoming, undefined, upgradable)
 			.then((response) => (upgradable.taken ? undefined : sendOver(stream, response)))
@@ -85,7 +104,34 @@ export function serveHttp({ hostname, port, tls, fetch }: ServeOptions): Promise
 		logger.debug("HTTP connection failed", { error: error.message });
 		stream.destroy();
 	});
-	return listen(server, { hostname, port });
+	return listen(listening, { hostname, port });
+}
+
+/**
+ * Puts TLS with client certificates before an HTTP server. Not `node:https`: Bun's does not tell whose certificate it was.
+ * The HTTP server itself never listens, so that nothing of it watches the time of a connection: that is done here.
+ */
+function withCertificates(server: Server, tls: TlsSettings, certificates: WeakMap<NodeSocket, ClientCertificate>): NetServer {
+	const timers = new WeakMap<NodeSocket, ReturnType<typeof setTimeout>>();
+	server.on("upgrade", (incoming: IncomingMessage) => clearTimeout(timers.get(incoming.socket)));
+	const tlsServer = createTlsServer(tlsOptions(tls, HANDSHAKE_MS), (stream: TLSSocket) => {
+		stream.on("error", ignore);
+		const certificate = verifiedIdentity(stream, tls.clientCertificate);
+		if (certificate === "refused") {
+			stream.destroy();
+			return;
+		}
+		if (certificate) certificates.set(stream, certificate);
+		const timer = setTimeout(() => stream.destroy(), REQUEST_MS);
+		timers.set(stream, timer);
+		stream.on("close", () => clearTimeout(timer));
+		server.emit("connection", stream);
+	});
+	tlsServer.on("tlsClientError", (error, stream) => {
+		logger.debug("TLS handshake failed", { error: error.message });
+		stream.destroy();
+	});
+	return tlsServer;
 }
 
 function envOf(socket: NodeSocket, upgradable: Upgradable | undefined): HttpEnv {

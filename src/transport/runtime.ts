@@ -12,3 +12,10 @@ export function createRuntimeAdapter(options: WebSocketOptions): RuntimeAdapter 
 	if ("Deno" in globalThis) return createDenoAdapter(options);
 	throw new Error("Shoal runs on Bun and on Deno: start it with one of them");
 }
+
+/** Name and version of the runtime that this runs on, such as `bun 1.4.5`. */
+export function runtimeName(): string {
+	const { bun, deno } = process.versions as Readonly<Record<string, string | undefined>>;
+	if (bun !== undefined) return `bun ${bun}`;
+	return deno === undefined ? `node ${process.versions.node}` : `deno ${deno}`;
+}

@@ -6,12 +6,22 @@
 /** What is known of the peer before its first byte. */
 export interface PeerInfo {
 	readonly transport: "ws" | "wss" | "tcp" | "tls";
-	/** Textual IP address of the peer, canonical (`127.0.0.1`, not `::ffff:127.0.0.1`). */
+	/**
+	 * Textual IP address of the client, canonical (`127.0.0.1`, not `::ffff:127.0.0.1`). Behind proxies that are trusted it is
+	 * the one that they tell.
+	 */
 	readonly address: string;
+	/** Port of the client, or of the proxy where that does not tell. */
 	readonly port: number;
-	/** Upgrade request, for WebSocket only, until `forgetRequest`. */
+	/** Address of the proxy, where `address` is not that of the socket. */
+	readonly socketAddress?: string;
+	/** Host header of the upgrade request, where the door keeps it. Clients write what they like there. */
+	readonly host?: string;
+	/** Upgrade request, for WebSocket only, until `forgetRequest`. Without the places where a token may be. */
 	readonly request?: { readonly url: string; readonly headers: Headers };
-	/** Verified client certificate, for TLS with mutual authentication only. */
+	/** Token that came with the upgrade request, not checked, until `forgetRequest`. A secret: never to be logged. */
+	readonly token?: string;
+	/** Verified client certificate: of TLS with mutual authentication, or from a proxy that is trusted. */
 	readonly certificate?: ClientCertificate;
 }
 
@@ -57,7 +67,7 @@ export interface Socket {
 	/** Stops (or resumes) reading, everywhere but on the WebSocket of a foreign `Deno.serve`. Bytes read already still arrive. */
 	pause(): void;
 	resume(): void;
-	/** The upgrade request is not needed any more: its headers would be the largest part of an idle connection. */
+	/** The upgrade request and its token are not needed any more: headers would be the largest part of an idle connection. */
 	forgetRequest(): void;
 	/** WebSocket ping against idle proxies; nothing on TCP, and nothing where the runtime sends pings itself. */
 	ping(): void;

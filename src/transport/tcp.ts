@@ -3,13 +3,16 @@
  * its certificate. Knows sockets only.
  */
 
-import { createServer as createTcpServer, type Socket as NodeSocket } from "node:net";
-import { createServer as createTlsServer, type PeerCertificate, type TLSSocket } from "node:tls";
+import { createServer as createTcpServer, type Socket as NodeSocket, type Server } from "node:net";
+import { createServer as createTlsServer } from "node:tls";
 import { log } from "../log.ts";
-import { canonicalAddress } from "./address.ts";
+import { AddressList, canonicalAddress } from "./address.ts";
 import { ByteStream } from "./byte_stream.ts";
+import { type TlsSettings, tlsOptions, verifiedIdentity } from "./certificate.ts";
+import { Door } from "./door.ts";
 import { HANDSHAKE_MS, listen } from "./listen.ts";
-import type { Accept, ClientCertificate, CloseKind, Listener, PeerInfo, Socket, SocketHandler } from "./socket.ts";
+import { type ProxiedClient, receiveProxyHeader } from "./proxy_protocol.ts";
+import type { Accept, CloseKind, Listener, PeerInfo, Socket, SocketHandler } from "./socket.ts";
 
 const logger = log("transport");
 
@@ -17,64 +20,129 @@ export interface TcpOptions {
 	readonly hostname: string;
 	/** 0 takes any free port. */
 	readonly port: number;
-	/** Present: TLS. Everything in PEM. */
-	readonly tls?: {
-		readonly cert: string;
-		readonly key: string;
-		/** Authorities that client certificates are checked against. */
-		readonly ca?: string;
-		/** `request`: a client may do without a certificate, but a bad one is refused. */
-		readonly clientCertificate: "none" | "request" | "require";
-	};
-	/** Default `HANDSHAKE_MS`. */
+	/** Present: TLS. */
+	readonly tls?: TlsSettings;
+	/** For the TLS handshake, with the header of the PROXY protocol before it. Default `HANDSHAKE_MS`. */
 	readonly handshakeMs?: number;
+	/** Every connection must begin with a header of the PROXY protocol, version 1 or 2. */
+	readonly proxyProtocol?: boolean;
+	/** Networks in which the proxies are that may connect then, such as `10.0.0.0/8`. Default: everybody may, as if he were one. */
+	readonly proxySources?: readonly string[];
+	/** Judges who may come in; the same for all listeners. Default: one that lets everybody in. */
+	readonly door?: Door;
 }
 
 /** Accepts connections on a port. Rejects with an Error that names the remedy when it cannot listen. */
 export function listenTcp(options: TcpOptions, accept: Accept): Promise<Listener> {
-	const { tls } = options;
+	const { tls, door = new Door(), handshakeMs = HANDSHAKE_MS } = options;
+	if (options.proxyProtocol) return listen(behindProxy(options, door, handshakeMs, accept), options);
+	const admit = (stream: NodeSocket): boolean => {
+		const admitted = door.admits(canonicalAddress(stream.remoteAddress ?? ""));
+		if (!admitted) drop(stream);
+		return admitted;
+	};
 	if (!tls) {
-		const server = createTcpServer((stream) => open(stream, "tcp", undefined, accept));
-		return listen(server, options);
+		return listen(
+			createTcpServer((stream) => void (admit(stream) && open(stream, "tcp", peerOf(stream), accept))),
+			options,
+		);
 	}
-	if (tls.clientCertificate !== "none" && tls.ca === undefined) {
-		throw new TypeError(`Cannot check client certificates without authorities: set "ca", or "clientCertificate" to "none"`);
-	}
-	const server = createTlsServer(
-		{
-			cert: tls.cert,
-			key: tls.key,
-			...(tls.ca === undefined ? {} : { ca: tls.ca }),
-			requestCert: tls.clientCertificate !== "none",
-			rejectUnauthorized: tls.clientCertificate === "require",
-			handshakeTimeout: options.handshakeMs ?? HANDSHAKE_MS,
-		},
-		(stream) => {
-			const certificate = tls.clientCertificate === "none" ? undefined : presentedCertificate(stream);
-			if (certificate && !stream.authorized) {
-				stream.on("error", () => {});
-				stream.destroy();
-				return;
-			}
-			open(stream, "tls", certificate && identityOf(certificate), accept);
-		},
-	);
+	const server = createTls(tls, handshakeMs, (stream, certificate) => open(stream, "tls", { ...peerOf(stream), ...certificate }, accept));
+	// Before the handshake, which costs more than all the rest of a connection.
+	server.prependListener("connection", admit);
+	return listen(server, options);
+}
+
+type Origin = Omit<PeerInfo, "transport">;
+/** Takes a connection that is ready for MQTT. */
+type Finish = (stream: NodeSocket, certificate: Pick<PeerInfo, "certificate">) => void;
+
+/** A TLS server for connections from a port, or from its event `connection`. */
+function createTls(tls: TlsSettings, handshakeMs: number, onSecure: Finish): Server {
+	const server = createTlsServer(tlsOptions(tls, handshakeMs), (stream) => {
+		const certificate = verifiedIdentity(stream, tls.clientCertificate);
+		if (certificate === "refused") drop(stream);
+		else onSecure(stream, certificate ? { certificate } : {});
+	});
 	// A handshake that failed or took too long leaves its socket to whoever listens here.
 	server.on("tlsClientError", (error, stream) => {
 		logger.debug("TLS handshake failed", { address: canonicalAddress(stream.remoteAddress ?? ""), error: error.message });
 		stream.destroy();
 	});
-	return listen(server, options);
+	return server;
 }
 
-function open(stream: NodeSocket, transport: "tcp" | "tls", certificate: ClientCertificate | undefined, accept: Accept): void {
-	const peer: PeerInfo = {
-		transport,
-		address: canonicalAddress(stream.remoteAddress ?? ""),
-		port: stream.remotePort ?? 0,
-		...(certificate ? { certificate } : {}),
-	};
-	new StreamSocket(stream, peer, accept);
+/** A server whose connections tell first who is behind them, before TLS where there is TLS. */
+function behindProxy(options: TcpOptions, door: Door, handshakeMs: number, accept: Accept): Server {
+	const { tls } = options;
+	const sources = options.proxySources && new AddressList(options.proxySources);
+	/** By the proxy's end of the connection: a TLS stream does not tell on which connection it is. */
+	const finishing = new Map<string, Finish>();
+	const tlsServer =
+		tls &&
+		createTls(tls, handshakeMs, (stream, certificate) => {
+			const finish = finishing.get(endOf(stream));
+			if (finish) finish(stream, certificate);
+			else drop(stream);
+		});
+	return createTcpServer((raw) => {
+		const proxy = peerOf(raw);
+		const end = endOf(raw);
+		raw.on("error", ignore);
+		if (sources && !sources.has(proxy.address)) {
+			door.refused("proxySource");
+			drop(raw);
+			return;
+		}
+		let finish: Finish | undefined;
+		const settled = () => {
+			clearTimeout(deadline);
+			if (finishing.get(end) === finish) finishing.delete(end);
+		};
+		const deadline = setTimeout(() => drop(raw), handshakeMs);
+		raw.on("close", settled);
+		const onHeader = (client: ProxiedClient | undefined) => {
+			const origin = client ? { ...client, socketAddress: proxy.address } : proxy;
+			finish = (stream, certificate) => {
+				settled();
+				open(stream, tls ? "tls" : "tcp", { ...origin, ...certificate }, accept);
+			};
+			if (!door.admits(origin.address)) drop(raw);
+			else if (tlsServer) {
+				finishing.set(end, finish);
+				// A flowing stream would lose what came right behind the header before TLS asks for it.
+				raw.pause();
+				tlsServer.emit("connection", raw);
+			} else finish(raw, {});
+		};
+		receiveProxyHeader(raw, onHeader, (problem) => {
+			door.refused("proxyHeader");
+			logger.debug("No header of the PROXY protocol", { address: proxy.address, problem });
+			drop(raw);
+		});
+	});
+}
+
+function peerOf(stream: NodeSocket): Origin {
+	return { address: canonicalAddress(stream.remoteAddress ?? ""), port: stream.remotePort ?? 0 };
+}
+
+function endOf(stream: NodeSocket): string {
+	return `${stream.remoteAddress} ${stream.remotePort}`;
+}
+
+/** Ends a connection that nobody has. */
+function drop(stream: NodeSocket): void {
+	stream.on("error", ignore);
+	stream.destroy();
+}
+
+function ignore(): void {
+	// "close" follows, and is what counts.
+}
+
+function open(stream: NodeSocket, transport: "tcp" | "tls", origin: Origin, accept: Accept): void {
+	new StreamSocket(stream, { transport, ...origin }, accept);
 }
 
 class StreamSocket implements Socket {
@@ -127,38 +195,4 @@ class StreamSocket implements Socket {
 	terminate(): void {
 		this.#stream.terminate();
 	}
-}
-
-/** Certificate of the client, verified or not; `undefined` when it sent none. */
-function presentedCertificate(stream: TLSSocket): PeerCertificate | undefined {
-	const certificate = stream.getPeerCertificate();
-	return certificate?.raw ? certificate : undefined;
-}
-
-function identityOf(certificate: PeerCertificate): ClientCertificate {
-	const commonName = certificate.subject.CN;
-	return {
-		// Several names are no name: whichever is taken, somebody could mean the other one.
-		commonName: Array.isArray(commonName) ? undefined : commonName,
-		subject: nameInOneLine(certificate.subject),
-		issuer: nameInOneLine(certificate.issuer),
-		serialNumber: certificate.serialNumber,
-		fingerprint256: certificate.fingerprint256.replaceAll(":", "").toLowerCase(),
-		subjectAltName: certificate.subjectaltname || undefined,
-	};
-}
-
-/** A distinguished name as RFC 4514 writes it: the most specific part first, and nothing in a value can pose as a part. */
-function nameInOneLine(name: object): string {
-	return Object.entries(name as Record<string, string | string[]>)
-		.flatMap(([type, value]) => [value].flat().map((text) => `${type}=${escapeValue(text)}`))
-		.reverse()
-		.join(",");
-}
-
-function escapeValue(text: string): string {
-	return text
-		.replace(/[\\,+"<>;=]/g, "\\$&")
-		.replace(/^[ #]| $/g, "\\$&")
-		.replaceAll("\0", "\\00");
 }

@@ -64,7 +64,7 @@ function list(headers: Headers, name: string): string[] {
 	return (headers.get(name) ?? "").split(",").map((element) => element.trim());
 }
 
-/** What stays known of a peer once its upgrade request is forgotten. */
-export function withoutRequest({ transport, address, port }: PeerInfo): PeerInfo {
-	return { transport, address, port };
+/** What stays known of a peer once its upgrade request, with the token, is forgotten. */
+export function withoutRequest({ request: _request, token: _token, ...kept }: PeerInfo): PeerInfo {
+	return kept;
 }
