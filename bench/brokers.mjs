@@ -12,11 +12,11 @@ import { end, findProgram, freePort, listening, removeFolder, run, start, tempor
 
 /**
  * @typedef {import("./scenarios.mjs").Scenario} Scenario
- * @typedef {{ port: number, pid: number, stop: () => Promise<string> }} Running
+ * @typedef {{ port: number, pid: number, subscriberPort?: number, otherPid?: number, stop: () => Promise<string> }} Running
  * `stop` answers the last line that the broker logged, empty as a rule.
  * @typedef {{ core: number | undefined, profiles?: string | undefined }} StartOptions
  * `profiles` is a folder for a CPU profile, which is there after `stop`.
- * @typedef {{ key: string, title: string, start: (scenario: Scenario, options: StartOptions) => Promise<Running> }} Subject
+ * @typedef {{ key: string, title: string, clusters?: boolean, start: (scenario: Scenario, options: StartOptions) => Promise<Running> }} Subject
  */
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -48,7 +48,9 @@ export function shoal(runtime, folder) {
 	return {
 		key: folder === undefined ? runtime : `${runtime}-before`,
 		title: folder === undefined ? title : `${title}, before`,
+		clusters: true,
 		start: async (scenario, { core, profiles }) => {
+			const redis = scenario.shape === "alone" ? undefined : await startRedis();
 			const port = await freePort();
 			const data = temporaryFolder();
 			const profile = profiles === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${profiles}`];
@@ -56,17 +58,36 @@ export function shoal(runtime, folder) {
 			const env = {
 				...LIMITS,
 				HOST: "127.0.0.1",
-				PORT: String(port),
-				STORE: scenario.persistent ? "sqlite" : "memory",
+				...(redis === undefined ? { STORE: scenario.persistent ? "sqlite" : "memory" } : { REDIS_URL: `redis://127.0.0.1:${redis.port}` }),
 				DATA_DIR: data,
 				LOG_LEVEL: "error",
 				SYS_INTERVAL_SECONDS: "0",
 				DRAIN_SECONDS: "0",
 				WS_PING_SECONDS: "0",
 			};
-			return supervise(title, start([binary, ...args, "server.ts"], { core, env, cwd: home }), port, data);
+			const run = (/** @type {number} */ at) =>
+				supervise(title, start([binary, ...args, "server.ts"], { core, env: { ...env, PORT: String(at) }, cwd: home }), at, data);
+			const first = await run(port);
+			if (redis === undefined) return first;
+			const second = scenario.shape === "replicas" ? await run(await freePort()) : undefined;
+			const stop = async () => {
+				const complaints = [await first.stop(), (await second?.stop()) ?? ""];
+				await redis.stop();
+				return complaints.find((complaint) => complaint !== "") ?? "";
+			};
+			return { ...first, ...(second !== undefined && { subscriberPort: second.port, otherPid: second.pid }), stop };
 		},
 	};
+}
+
+/** A Redis of our own, with the repository's configuration, but writing to disk once a second: the disk is not what is measured. */
+async function startRedis() {
+	const program = findProgram("redis-server");
+	if (program === undefined) throw new Error("redis-server is not installed: apt-get install redis-server");
+	const port = await freePort();
+	const data = temporaryFolder();
+	const address = ["--bind", "127.0.0.1", "--port", String(port), "--dir", data, "--appendfsync", "everysec"];
+	return supervise("Redis", start([program, join(root, "redis.conf"), ...address]), port, data);
 }
 
 /** @returns {Subject} */

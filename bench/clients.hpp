@@ -91,6 +91,8 @@ struct Client {
 	int fd = -1;
 	Phase phase = Phase::connecting;
 	string id, filter;
+	/// Where the broker is.
+	int port = 0;
 	// Outgoing: frames from `written` on are not with the kernel yet; `packed` waits to become one frame.
 	string out, packed;
 	size_t written = 0;
@@ -144,6 +146,7 @@ protected:
 		Client& client = *clients.back();
 		client.id = id;
 		client.filter = filter;
+		client.port = settings.port;
 		return client;
 	}
 
@@ -224,7 +227,7 @@ private:
 		setsockopt(client.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 		sockaddr_in address{};
 		address.sin_family = AF_INET;
-		address.sin_port = htons(uint16_t(settings.port));
+		address.sin_port = htons(uint16_t(client.port));
 		address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 		if (connect(client.fd, reinterpret_cast<sockaddr*>(&address), sizeof address) < 0 && errno != EINPROGRESS) {
 			throw Failure(string("cannot connect: ") + strerror(errno));
@@ -246,7 +249,7 @@ private:
 		getsockopt(client.fd, SOL_SOCKET, SO_ERROR, &error, &size);
 		if (error != 0) throw Failure(string("cannot connect: ") + strerror(error));
 		client.phase = Phase::upgrading;
-		client.out = "GET " + settings.path + " HTTP/1.1\r\nHost: 127.0.0.1:" + std::to_string(settings.port) +
+		client.out = "GET " + settings.path + " HTTP/1.1\r\nHost: 127.0.0.1:" + std::to_string(client.port) +
 					 "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
 					 "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
 		flush(client);

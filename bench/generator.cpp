@@ -17,6 +17,9 @@
 constexpr int WARM_CONNECTIONS = 500;
 /// Payload: publisher (4 bytes), sequence number (4), time it was due (8) or 0.
 constexpr size_t LEAST_PAYLOAD = 16;
+/// Number of the publisher that floods, and how much of its load may be under way.
+constexpr uint32_t FLOOD = 0xffffffff;
+constexpr int FLOOD_WINDOW = 1024;
 /// Messages that may be under way in fan-out.
 constexpr size_t SEEN = 1 << 16;
 
@@ -73,7 +76,9 @@ public:
 		: Clients(options.settings()), task(options.text("task", "flow")), topology(options.text("topology", "pairs")),
 		  count(options.integer("clients", 50)), window(options.integer("window", 16)),
 		  payloadSize(size_t(options.integer("payload", 64))), rate(options.number("rate", 0)),
-		  warmup(options.seconds("warmup", 1)), measured(options.seconds("seconds", 3)), broker{options.integer("pid", 0)} {
+		  warmup(options.seconds("warmup", 1)), measured(options.seconds("seconds", 3)), broker{options.integer("pid", 0)},
+		  subscriberPort(options.integer("subscriberPort", options.integer("port", 8083))), other{options.integer("otherPid", 0)},
+		  floods(options.integer("flood", 0) != 0) {
 		if (payloadSize < LEAST_PAYLOAD) throw Failure("--payload is too small: expected 16 bytes or more");
 	}
 
@@ -92,6 +97,13 @@ private:
 	const double rate;
 	const Nanos warmup, measured;
 	const Process broker;
+	/// Of another replica, to which the subscribers are connected; its time counts, too.
+	const int subscriberPort;
+	const Process other;
+	/// Whether somebody publishes as fast as it can to a subscriber of its own, beside what is measured.
+	const bool floods;
+	Client* flood = nullptr;
+	bool flooding = false;
 
 	std::vector<Client*> publishers;
 	int subscriberCount = 0;
@@ -161,13 +173,20 @@ private:
 		if (fanOut) seen.assign(SEEN, 0);
 		for (int i = 0; i < subscriberCount; i++) {
 			const string filter = fanOut ? "bench/all" : fanIn ? "bench/+/in" : "bench/" + std::to_string(i) + "/in";
-			addClient("bench-subscriber-" + std::to_string(i), filter).expected.assign(size_t(fanIn ? publisherCount : 1), 0);
+			Client& client = addClient("bench-subscriber-" + std::to_string(i), filter);
+			client.expected.assign(size_t(fanIn ? publisherCount : 1), 0);
+			client.port = subscriberPort;
 		}
+		if (floods) addClient("bench-flooded", "bench/flood");
 		openAll();
 		for (int i = 0; i < publisherCount; i++) {
 			Client& client = addClient("bench-publisher-" + std::to_string(i), "");
 			prepare(client, uint32_t(i), fanOut ? "bench/all" : "bench/" + std::to_string(i) + "/in");
 			publishers.push_back(&client);
+		}
+		if (floods) {
+			flood = &addClient("bench-flood", "");
+			prepare(*flood, FLOOD, "bench/flood");
 		}
 		openAll();
 	}
@@ -194,6 +213,8 @@ private:
 	/// Publishes when a message is due, whatever is under way: latency counts from then, so a stall cannot hide.
 	void publishAtRate(Nanos start, Nanos end) {
 		precise = true;
+		flooding = floods;
+		if (flooding) markDirty(*flood);
 		const auto dueAt = [&](uint64_t number) { return start + Nanos(double(number) * (SECOND / rate)); };
 		uint64_t number = 0;
 		for (Nanos time = now(); time < end; time = now()) {
@@ -202,6 +223,7 @@ private:
 			turn(std::min(dueAt(number), end) - now());
 		}
 		precise = false;
+		flooding = false;
 	}
 
 	int64_t unacknowledged() const {
@@ -252,6 +274,10 @@ private:
 	}
 
 	void beforeWrite(Client& client) override {
+		if (&client == flood) {
+			for (; flooding && client.outstanding < FLOOD_WINDOW; client.outstanding++) send(client, client.packet.data(), client.packet.size());
+			return;
+		}
 		while (publishing && client.publishes && client.outstanding < window) publish(client, 0);
 	}
 
@@ -272,6 +298,11 @@ private:
 		uint32_t number, sequence;
 		memcpy(&number, payload, 4);
 		memcpy(&sequence, payload + 4, 4);
+		if (number == FLOOD) {
+			// In portions: each message by itself would be written by itself.
+			if (--flood->outstanding == FLOOD_WINDOW / 2) markDirty(*flood);
+			return;
+		}
 		if (number >= publishers.size() || size != publishers[number]->packet.size()) throw Failure("a message came that was never sent");
 		Client& publisher = *publishers[number];
 		uint32_t& expected = client.expected[client.expected.size() == 1 ? 0 : number];
@@ -288,7 +319,9 @@ private:
 		complete(publisher);
 	}
 
-	Snapshot snapshot() const { return {now(), broker.cpu(), clockOf(CLOCK_PROCESS_CPUTIME_ID), broker.residentBytes(), delivered}; }
+	Nanos brokerCpu() const { return broker.cpu() + (other.pid == 0 ? 0 : other.cpu()); }
+
+	Snapshot snapshot() const { return {now(), brokerCpu(), clockOf(CLOCK_PROCESS_CPUTIME_ID), broker.residentBytes(), delivered}; }
 
 	/// Of the latencies, which are sorted, in µs.
 	double quantile(double q) const {

@@ -41,12 +41,27 @@ export async function compileGenerator() {
 /**
  * @param {string} program
  * @param {Scenario} scenario
- * @param {{ port: number, pid: number }} broker
+ * @param {{ port: number, pid: number, subscriberPort?: number, otherPid?: number }} broker
  * @param {{ core: number | undefined, seconds: number, warmup: number, payload: number, pack: boolean }} options
  * @returns {Promise<Result>}
  */
-export async function generate(program, scenario, { port, pid }, { core, seconds, warmup, payload, pack }) {
-	const settings = { port, pid, seconds, warmup, payload, pack: Number(pack), persistent: Number(scenario.persistent) };
+export async function generate(
+	program,
+	scenario,
+	{ port, pid, subscriberPort = port, otherPid = 0 },
+	{ core, seconds, warmup, payload, pack },
+) {
+	const settings = {
+		port,
+		pid,
+		subscriberPort,
+		otherPid,
+		seconds,
+		warmup,
+		payload,
+		pack: Number(pack),
+		persistent: Number(scenario.persistent),
+	};
 	const args = Object.entries({ ...settings, ...scenario.generator }).flatMap(([name, value]) => [`--${name}`, String(value)]);
 	const { stdout, stderr } = await run([program, ...args], { core, timeoutMs: (seconds + warmup) * 1000 + MORE_MS });
 	const line = stdout.trim();

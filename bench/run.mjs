@@ -92,6 +92,7 @@ async function main(options) {
 		for (const scenario of scenarios) {
 			// Nobody is always first.
 			for (const subject of [...subjects.slice(round % subjects.length), ...subjects.slice(0, round % subjects.length)]) {
+				if (scenario.shape !== "alone" && subject.clusters !== true) continue;
 				progress(`Round ${round} of ${rounds}: ${scenario.title}, ${subject.title}`);
 				const profiles = options.profile ? temporaryFolder() : undefined;
 				const broker = await subject.start(scenario, { core: cores?.broker, profiles });

@@ -41,7 +41,14 @@ function report(name: string, operations: number, unit: string, seconds: number,
 }
 
 async function session(store: Store, clientId: string, filters: readonly string[]): Promise<SessionRef> {
-	const { epoch } = await store.openSession({ clientId, cleanStart: true, sessionExpirySeconds: 3600, will: undefined, nowMs: NOW });
+	const { epoch } = await store.openSession({
+		clientId,
+		user: "",
+		cleanStart: true,
+		sessionExpirySeconds: 3600,
+		will: undefined,
+		nowMs: NOW,
+	});
 	const ref = { clientId, epoch };
 	await store.subscribe(
 		ref,
@@ -72,6 +79,8 @@ async function cycle(store: Store, name: string, logs: number, group: number, tu
 					retain: false,
 					reserve: undefined,
 					willId: undefined,
+					name: undefined,
+					forward: undefined,
 				}),
 			);
 		}
@@ -109,7 +118,15 @@ async function broadcast(store: Store): Promise<void> {
 	let begun = performance.now();
 	for (let n = 0; n < 2000; n++) {
 		const start = performance.now();
-		await store.publish({ message: message("crowd/news"), logs: ["crowd/#"], retain: false, reserve: undefined, willId: undefined });
+		await store.publish({
+			message: message("crowd/news"),
+			logs: ["crowd/#"],
+			retain: false,
+			reserve: undefined,
+			willId: undefined,
+			name: undefined,
+			forward: undefined,
+		});
 		times.push(performance.now() - start);
 	}
 	report("one message a turn to one log of 10,000 sessions: publish", 2000, "messages", (performance.now() - begun) / 1000, times);
@@ -144,7 +161,9 @@ async function retained(store: Store): Promise<void> {
 	const storing: Promise<unknown>[] = [];
 	for (let n = 0; n < 50_000; n++) {
 		const kept = message(`house/${n % 500}/room/${n}/temperature`, 0, true);
-		storing.push(store.publish({ message: kept, logs: [], retain: true, reserve: undefined, willId: undefined }));
+		storing.push(
+			store.publish({ message: kept, logs: [], retain: true, reserve: undefined, willId: undefined, name: undefined, forward: undefined }),
+		);
 	}
 	await Promise.all(storing);
 	for (const [filter, pages] of [
@@ -173,7 +192,14 @@ async function connects(store: Store): Promise<void> {
 		const opening = [];
 		for (let n = 0; n < 200; n++) {
 			opening.push(
-				store.openSession({ clientId: `storm-${round}-${n}`, cleanStart: true, sessionExpirySeconds: 0, will: undefined, nowMs: NOW }),
+				store.openSession({
+					clientId: `storm-${round}-${n}`,
+					user: "",
+					cleanStart: true,
+					sessionExpirySeconds: 0,
+					will: undefined,
+					nowMs: NOW,
+				}),
 			);
 		}
 		await Promise.all(opening);
@@ -191,7 +217,17 @@ async function shared(store: Store): Promise<void> {
 		const start = performance.now();
 		const published = [];
 		for (let n = 0; n < 200; n++) {
-			published.push(store.publish({ message: message("jobs/new"), logs: [log], retain: false, reserve: undefined, willId: undefined }));
+			published.push(
+				store.publish({
+					message: message("jobs/new"),
+					logs: [log],
+					retain: false,
+					reserve: undefined,
+					willId: undefined,
+					name: undefined,
+					forward: undefined,
+				}),
+			);
 		}
 		await Promise.all(published);
 		const entries = await store.takeShared(log, 200);

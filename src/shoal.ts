@@ -3,22 +3,25 @@
  * and a life from `start` to `stop`. Puts the parts together and knows nothing that they do.
  */
 
-import { createPrivateKey, X509Certificate } from "node:crypto";
-import { mkdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
+import process from "node:process";
 import type { Hono } from "hono";
 import manifest from "../package.json" with { type: "json" };
-import { allowEverything, anonymousAuthenticator } from "./auth/anonymous.ts";
 import type { Authenticator, Authorizer } from "./auth/auth.ts";
 import { Broker, type LocalSubscription, type PublishOptions } from "./broker/broker.ts";
 import type { MessageHandler } from "./broker/local_subscriber.ts";
 import { type Config, createConfig } from "./config.ts";
 import { createApp } from "./http/app.ts";
+import { createMetricsPage, type RedisFigures } from "./http/metrics_page.ts";
 import { log } from "./log.ts";
-import { countByCode, type Metrics } from "./metrics.ts";
+import { countByCode, EventLoopLag, Metrics } from "./metrics.ts";
 import type { ChannelLimits } from "./session/effects.ts";
-import { createEmbeddedStore } from "./store/embedded_store.ts";
-import { createRuntimeAdapter } from "./transport/runtime.ts";
+import { configuredAuth } from "./setup/auth.ts";
+import { readCertificates } from "./setup/certificates.ts";
+import { embeddedStore, makeDataDir, redisCluster } from "./setup/cluster.ts";
+import { configuredDoor } from "./setup/door.ts";
+import { adminApi, managedAuth } from "./setup/managed.ts";
+import type { SharedStore } from "./store/store.ts";
+import { createRuntimeAdapter, runtimeName } from "./transport/runtime.ts";
 import type { Listener, PeerInfo } from "./transport/socket.ts";
 import { listenTcp } from "./transport/tcp.ts";
 
@@ -57,8 +60,8 @@ export interface Shoal {
 	listen(): Promise<readonly ListeningPort[]>;
 	publish(topic: string, payload: Uint8Array | string, options?: PublishOptions): Promise<void>;
 	subscribe(filter: string, handler: MessageHandler): Promise<LocalSubscription>;
-	/** Sends the clients away, over the given time. */
-	drain(seconds: number): Promise<void>;
+	/** Says that it is not ready, and sends the clients away after the notice, over the given time. */
+	drain(seconds: number, noticeSeconds?: number): Promise<void>;
 	/** Closes ports, connections and the store; all state is stored when it resolves. */
 	stop(): Promise<void>;
 }
@@ -77,25 +80,35 @@ export interface ListeningPort {
 export function createBroker(partial: Partial<Config> = {}, parts: ShoalParts = {}): Shoal {
 	const config = createConfig(partial);
 	const logger = log("shoal");
+	const metrics = new Metrics();
+	const lag = new EventLoopLag();
+	const cluster = redisCluster(config, (session) => broker.sessionLost(session));
+	const store = cluster?.store ?? embeddedStore(config);
+	const managed = managedAuth(store.records);
+	const { revocations } = managed;
+	const door = configuredDoor(config, metrics, (address) => revocations.isBanned(address));
+	const auth = configuredAuth(config, managed);
 	const adapter = createRuntimeAdapter({
 		maxPacketSize: config.maxPacketSize,
 		maxBufferedBytes: config.maxBufferedBytes,
 		pingSeconds: config.wsPingSeconds,
 		compression: config.wsCompression,
 		requireSubprotocol: config.wsRequireSubprotocol,
+		door,
 	});
-	const broker = new Broker({
-		store: createEmbeddedStore({
-			path: config.store === "memory" ? ":memory:" : join(config.dataDir, "shoal.sqlite"),
-			sync: config.storeSync,
-			limits: { logMaxMessages: config.logMaxMessages, maxRetained: config.maxRetainedMessages },
-			onError: (error) => logger.error("The store reports an error", { error: error.message }),
-		}),
-		authenticator: parts.authenticator ?? defaultAuthenticator(config),
-		authorizer: parts.authorizer ?? allowEverything,
+	const broker: Broker = new Broker({
+		store,
+		cluster,
+		onStoreOpen: managed.start,
+		maxWaitingBytes: config.maxWaitingBytes,
+		metrics,
+		authenticator: parts.authenticator ?? auth.authenticator,
+		authorizer: parts.authorizer ?? auth.authorizer,
+		revocations,
 		limits: channelLimits(config),
 		version: VERSION,
 		maxConnections: config.maxConnections,
+		maxConnectionMs: config.maxConnectionMinutes * 60_000,
 		maxBufferedBytes: config.maxBufferedBytes,
 		maxHeldMessages: config.maxQueuedMessages,
 		pingSeconds: config.wsPingSeconds,
@@ -104,16 +117,34 @@ export function createBroker(partial: Partial<Config> = {}, parts: ShoalParts = 
 		copyPayloadsUpTo: adapter.copyUpTo,
 		sysIntervalSeconds: config.sysIntervalSeconds,
 	});
+	const metricsPage = (token: string | undefined) =>
+		createMetricsPage(
+			{
+				metrics,
+				build: { version: VERSION, runtime: runtimeName(), ...placeOfMachine() },
+				ready: () => broker.ready,
+				connections: () => broker.connections,
+				lag,
+				store: () => broker.stats(),
+				...(cluster !== undefined && { redis: redisFigures(cluster.store) }),
+			},
+			{ token },
+		);
+	const { metricsToken } = config;
 	const app = createApp({
 		path: config.wsPath,
-		upgrade: (request, env) => adapter.upgrade(request, env, broker.accept),
+		upgrade: (request, env) => (broker.open ? adapter.upgrade(request, env, broker.accept) : goneAway()),
 		ready: () => broker.ready,
-		onUpgradeRefused: (status) => countByCode(broker.metrics.upgradesRefused, status),
+		onUpgradeRefused: (status) => countByCode(metrics.upgradesRefused, status),
+		metricsPage: metricsToken === undefined ? undefined : metricsPage(metricsToken),
+		admin: () => admin,
 	});
+	let admin: Hono | undefined;
+	revocations.onBanned(() => broker.refuseAddresses((address) => revocations.isBanned(address)));
 	const listeners: Listener[] = [];
 
 	async function listen(): Promise<readonly ListeningPort[]> {
-		const { host: hostname } = config;
+		const { host } = config;
 		const fetch = (request: Request, env: unknown) => app.fetch(request, env as object);
 		const open: ListeningPort[] = [];
 		const add = (transport: PeerInfo["transport"], listener: Listener) => {
@@ -122,14 +153,34 @@ export function createBroker(partial: Partial<Config> = {}, parts: ShoalParts = 
 			logger.info("Listening", { transport, hostname: listener.hostname, port: listener.port });
 		};
 		const tls = await readCertificates(config);
-		add("ws", await adapter.serve({ hostname, port: config.port, fetch }));
+		add("ws", await adapter.serve({ hostname: host, port: config.port, fetch }));
 		if (config.wssPort !== undefined && tls !== undefined) {
-			add("wss", await adapter.serve({ hostname, port: config.wssPort, tls: { cert: tls.cert, key: tls.key }, fetch }));
+			add(
+				"wss",
+				await adapter.serve({
+					hostname: host,
+					port: config.wssPort,
+					tls: { ...tls, clientCertificate: config.wssClientCertificate },
+					fetch,
+				}),
+			);
 		}
-		if (config.mqttTcpPort !== undefined) add("tcp", await listenTcp({ hostname, port: config.mqttTcpPort }, broker.accept));
+		const tcp = {
+			hostname: host,
+			door,
+			handshakeMs: config.connectTimeoutSeconds * 1000,
+			proxyProtocol: config.proxyProtocol,
+			...(config.proxyProtocolSources.length > 0 && { proxySources: config.proxyProtocolSources }),
+		};
+		if (config.mqttTcpPort !== undefined) add("tcp", await listenTcp({ ...tcp, port: config.mqttTcpPort }, broker.accept));
 		if (config.mqttTlsPort !== undefined && tls !== undefined) {
 			const clientCertificate = config.tlsClientCertificate;
-			add("tls", await listenTcp({ hostname, port: config.mqttTlsPort, tls: { ...tls, clientCertificate } }, broker.accept));
+			add("tls", await listenTcp({ ...tcp, port: config.mqttTlsPort, tls: { ...tls, clientCertificate } }, broker.accept));
+		}
+		if (config.metricsPort !== undefined) {
+			const listener = await adapter.serve({ hostname: host, port: config.metricsPort, fetch: metricsPage(metricsToken) });
+			listeners.push(listener);
+			logger.info("Metrics are served", { hostname: listener.hostname, port: listener.port });
 		}
 		return open;
 	}
@@ -146,36 +197,45 @@ export function createBroker(partial: Partial<Config> = {}, parts: ShoalParts = 
 			return broker.connections;
 		},
 		async start() {
-			if (config.store === "sqlite") await makeDataDir(config.dataDir);
+			if (cluster === undefined && config.store === "sqlite") await makeDataDir(config.dataDir);
+			await auth.start();
 			await broker.start();
+			admin = adminApi(config, managed, { broker, auth, version: VERSION, addressOf: adapter.addressOf });
+			lag.start();
 		},
 		listen,
 		publish: (topic, payload, options) => broker.publish(topic, payload, options),
 		subscribe: (filter, handler) => broker.subscribe(filter, handler),
-		drain: (seconds) => broker.drain(seconds),
+		drain: (seconds, noticeSeconds) => broker.drain(seconds, noticeSeconds),
 		async stop() {
 			await broker.drain(0);
 			await Promise.all(listeners.splice(0).map((listener) => listener.stop()));
 			await broker.stop();
+			lag.stop();
+			managed.stop();
+			auth.stop();
 		},
 	};
 }
 
-/** Nobody from elsewhere gets in unless that is configured; the log says so once for each kind of surprise. */
-function defaultAuthenticator(config: Config): Authenticator {
-	const logger = log("auth");
-	let told = false;
-	return anonymousAuthenticator({
-		allowAll: config.allowAnonymous,
-		onRefused: (address) => {
-			if (told) return;
-			told = true;
-			logger.warn(
-				"A client from elsewhere was refused, since without authentication only this machine may connect; ALLOW_ANONYMOUS=true lets everybody in",
-				{ address },
-			);
-		},
-	});
+function redisFigures(store: SharedStore): RedisFigures {
+	return {
+		roundTrip: store.roundTrip,
+		reconnects: () => store.reconnects,
+		replicas: () => store.replicas,
+		awaySeconds: () => store.awayMs / 1000,
+	};
+}
+
+/** Where this machine is, as platforms tell. */
+function placeOfMachine(): { readonly region?: string; readonly machine?: string } {
+	const { FLY_REGION, FLY_MACHINE_ID } = process.env;
+	return { ...(FLY_REGION && { region: FLY_REGION }), ...(FLY_MACHINE_ID && { machine: FLY_MACHINE_ID }) };
+}
+
+/** Behind a proxy that knows what 503 means the client is at another replica at once. */
+function goneAway(): Response {
+	return new Response("The server restarts: connect again\n", { status: 503, headers: { "Retry-After": "1" } });
 }
 
 function channelLimits(config: Config): ChannelLimits {
@@ -195,37 +255,4 @@ function channelLimits(config: Config): ChannelLimits {
 		publishBurst: config.publishBurst,
 		responseInformation: config.responseInformation,
 	};
-}
-
-async function makeDataDir(path: string): Promise<void> {
-	try {
-		await mkdir(path, { recursive: true });
-	} catch (error) {
-		const remedy = "Name a folder that can be written to, or set STORE=memory";
-		throw new Error(`Cannot make DATA_DIR "${path}": ${(error as Error).message}. ${remedy}`, { cause: error });
-	}
-}
-
-async function readCertificates(config: Config): Promise<{ cert: string; key: string; ca?: string } | undefined> {
-	const { tlsCertFile, tlsKeyFile, tlsCaFile } = config;
-	if (tlsCertFile === undefined || tlsKeyFile === undefined) return undefined;
-	const certificate = await readPem("TLS_CERT_FILE", tlsCertFile, (pem) => new X509Certificate(pem));
-	const key = await readPem("TLS_KEY_FILE", tlsKeyFile, createPrivateKey);
-	const ca = tlsCaFile === undefined ? undefined : await readPem("TLS_CA_FILE", tlsCaFile, (pem) => new X509Certificate(pem));
-	if (!certificate.parsed.checkPrivateKey(key.parsed)) {
-		throw new Error(
-			`The key in TLS_KEY_FILE "${tlsKeyFile}" is not that of the certificate in TLS_CERT_FILE "${tlsCertFile}". Name a pair`,
-		);
-	}
-	return { cert: certificate.pem, key: key.pem, ...(ca !== undefined && { ca: ca.pem }) };
-}
-
-/** Looks into the file as well: Deno opens a port with anything for a certificate, and then every handshake fails. */
-async function readPem<T>(variable: string, path: string, parse: (pem: string) => T): Promise<{ pem: string; parsed: T }> {
-	try {
-		const pem = await readFile(path, "utf8");
-		return { pem, parsed: parse(pem) };
-	} catch (error) {
-		throw new Error(`Cannot read ${variable} "${path}": ${(error as Error).message}. Name a readable PEM file`, { cause: error });
-	}
 }

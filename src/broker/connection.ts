@@ -3,7 +3,6 @@
  * effects in order, by calling the use cases; their results come back as inputs.
  */
 
-import type { Principal } from "../auth/auth.ts";
 import { countByCode, PACKET_TYPES } from "../metrics.ts";
 import { PacketDecoder } from "../mqtt/decoder.ts";
 import type { Message } from "../mqtt/message.ts";
@@ -15,14 +14,16 @@ import type { Subscription } from "../session/subscription.ts";
 import type { SessionRef } from "../store/store.ts";
 import type { Socket, SocketHandler } from "../transport/socket.ts";
 import { Authentication } from "./authentication.ts";
+import type { ClientRights } from "./client_rights.ts";
 import type { ConnectionContext } from "./context.ts";
 import { Outbound } from "./outbound.ts";
 import { PacketWriter } from "./packet_writer.ts";
 import type { Publication } from "./publication.ts";
 import { type Publisher, Publishing } from "./publishing.ts";
 import type { Overlap } from "./receiver.ts";
+import { RoomWaiters } from "./room.ts";
 import { SessionLink } from "./session_link.ts";
-import type { SessionOwner } from "./sessions.ts";
+import type { ConnectedClient, SessionOwner } from "./sessions.ts";
 import type { SubscribingClient } from "./subscribing.ts";
 import type { Timed } from "./timer_wheel.ts";
 
@@ -42,12 +43,13 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 	readonly #inputs: Input[] = [];
 	#handling = false;
 	#closed = false;
-	/** Whether a CONNACK has said yes. */
-	#accepted = false;
+	/** When a CONNACK said yes; 0 before. */
+	#connectedAtMs = 0;
 	#channelTimerMs = Number.POSITIVE_INFINITY;
 	#pingAtMs = Number.POSITIVE_INFINITY;
 	#stalledAtMs = Number.POSITIVE_INFINITY;
-	#roomWaiters: ((open: boolean) => void)[] | undefined;
+	#rightsEndAtMs = Number.POSITIVE_INFINITY;
+	readonly #roomWaiters = new RoomWaiters();
 
 	constructor(context: ConnectionContext, socket: Socket) {
 		this.#context = context;
@@ -60,7 +62,7 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 		this.#channel = new Channel(context.limits);
 		this.#outbound = new Outbound(socket, context.turn, context.framePerPacket, () => this.#congested());
 		this.#writer = new PacketWriter(this.#outbound, context.metrics, context.maxBufferedBytes);
-		this.#authentication = new Authentication(context, socket);
+		this.#authentication = new Authentication(context, socket, () => this.#becameSomebody());
 		this.#link = new SessionLink(context, this.#channel, this, (input) => this.handle(input));
 		this.#publishing = new Publishing(context, this);
 		const nowMs = context.clock.nowMs();
@@ -72,12 +74,28 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 		return this.#channel.clientId;
 	}
 
-	get principal(): Principal {
-		return this.#authentication.principal;
+	get rights(): ClientRights {
+		return this.#authentication.rights;
 	}
 
 	get session(): SessionRef {
 		return this.#link.ref;
+	}
+
+	get epoch(): string | undefined {
+		return this.#link.epoch;
+	}
+
+	/** Where the client is. */
+	get address(): string {
+		return this.#socket.peer.address;
+	}
+
+	describe(): ConnectedClient {
+		const { clientId, version: protocolVersion } = this.#channel;
+		const { name, username = name, method } = this.rights.principal;
+		const { address, transport } = this.#socket.peer;
+		return { clientId, username, method, address, transport, protocolVersion, connectedAtMs: this.#connectedAtMs };
 	}
 
 	get persistent(): boolean {
@@ -153,7 +171,8 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 			this.#socket.ping();
 			this.#pingAtMs = nowMs + this.#context.pingSeconds * 1000;
 		}
-		if (nowMs >= this.#stalledAtMs) {
+		if (nowMs >= this.#rightsEndAtMs) this.end(ReasonCode.notAuthorized, "its token or login has expired");
+		else if (nowMs >= this.#stalledAtMs) {
 			this.end(ReasonCode.quotaExceeded, `the client read nothing for ${this.#context.stallTimeoutSeconds} s`);
 		} else if (nowMs >= this.#channelTimerMs) {
 			this.#channelTimerMs = Number.POSITIVE_INFINITY;
@@ -164,6 +183,18 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 
 	takeOver(): void {
 		this.handle({ kind: "takenOver" });
+	}
+
+	/** Takes a new token; see `Publisher`. */
+	renew(token: Uint8Array): Promise<ReasonCode> {
+		return this.#authentication.renew(token);
+	}
+
+	/** Rules, tokens or bans have changed: whoever has more than it may have now is sent away, and comes back with what is left. */
+	judgeAgain(): void {
+		if (this.#closed) return;
+		const subscriptions = () => this.#channel.subscriptions.values();
+		void this.#authentication.judgeAgain(subscriptions, (input) => this.handle(input));
 	}
 
 	/** Ends the connection from the server's side. */
@@ -183,13 +214,21 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 		this.handle({ kind: "appended", message, entries });
 	}
 
+	lookAgain(): void {
+		this.handle({ kind: "lookAgain" });
+	}
+
+	/** Messages from elsewhere may have been lost. What stands in logs is read again; for the rest only the client can help. */
+	missedMessages(): void {
+		const live = [...this.#channel.subscriptions.values()].some(({ shareName, options }) => shareName === undefined && options.qos > 0);
+		if (this.persistent) this.lookAgain();
+		else if (live) this.end(ReasonCode.implementationSpecificError, "messages for this session may have been lost: subscribe again");
+	}
+
 	whenRoom(): Promise<boolean> {
 		if (this.#closed) return Promise.resolve(false);
 		if (this.#channel.queued === 0 && !this.#outbound.congested) return Promise.resolve(true);
-		return new Promise((resolve) => {
-			this.#roomWaiters ??= [];
-			this.#roomWaiters.push(resolve);
-		});
+		return this.#roomWaiters.wait();
 	}
 
 	/** Feeds the channel. An input that comes while another is handled waits its turn. */
@@ -279,7 +318,7 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 				this.#link.open(effect);
 				break;
 			case "attach":
-				for (const subscription of effect.subscriptions) context.routing.attach(this, subscription);
+				this.#attach(effect.subscriptions);
 				break;
 			case "setTimer":
 				this.#channelTimerMs = effect.atMs;
@@ -299,10 +338,23 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 		}
 	}
 
+	/** Takes up the subscriptions of a resumed session. What came before the other replicas knew of them stands in the logs. */
+	#attach(subscriptions: readonly Subscription[]): void {
+		const known = subscriptions.map((subscription) => this.#context.routing.attach(this, subscription));
+		if (known.every((promise) => promise === undefined)) return;
+		this.#result(Promise.all(known), () => ({ kind: "lookAgain" }));
+	}
+
 	/** Turns the result of a use case into an input. */
 	#result<T>(pending: Promise<T>, input: (result: T) => Input): void {
+		const { rightsChanges } = this.#context;
+		const before = rightsChanges();
 		pending.then(
-			(result) => this.handle(input(result)),
+			(result) => {
+				this.handle(input(result));
+				// What was granted before a change and is there only now, nobody has judged by it.
+				if (rightsChanges() !== before) this.judgeAgain();
+			},
 			(error) => this.#link.failed(error),
 		);
 	}
@@ -311,7 +363,7 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 		if (packet.kind === "connack") {
 			this.#writer.setVersion(this.#channel.version);
 			if (packet.reasonCode === ReasonCode.success) {
-				this.#accepted = true;
+				this.#connectedAtMs = this.#context.clock.nowMs();
 				this.#socket.forgetRequest();
 				this.#context.log.debug("Client connected", {
 					clientId: this.clientId,
@@ -346,23 +398,27 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 	}
 
 	#roomCame(): void {
-		const waiters = this.#roomWaiters;
-		this.#roomWaiters = undefined;
-		for (const resolve of waiters ?? []) resolve(true);
+		this.#roomWaiters.tell(true);
 		for (const subscription of this.#channel.subscriptions.values()) {
 			if (subscription.shareName !== undefined) this.#context.routing.group(subscription.options.filter)?.pump();
 		}
 	}
 
+	#becameSomebody(): void {
+		this.#rightsEndAtMs = this.#authentication.principal.expiresAtMs;
+		this.#schedule();
+		this.judgeAgain();
+	}
+
 	/** Puts the nearest of the connection's deadlines on the wheel. */
 	#schedule(): void {
-		this.#context.wheel.schedule(this, Math.min(this.#channelTimerMs, this.#pingAtMs, this.#stalledAtMs));
+		this.#context.wheel.schedule(this, Math.min(this.#channelTimerMs, this.#pingAtMs, this.#stalledAtMs, this.#rightsEndAtMs));
 	}
 
 	#close({ how, reasonCode, reason }: Extract<Effect, { kind: "close" }>): void {
 		if (reasonCode !== ReasonCode.success) {
 			const { disconnectsSent, connectsRefused } = this.#context.metrics;
-			countByCode(this.#accepted ? disconnectsSent : connectsRefused, reasonCode);
+			countByCode(this.#connectedAtMs > 0 ? disconnectsSent : connectsRefused, reasonCode);
 			this.#context.log.info("The connection ends", {
 				clientId: this.clientId,
 				address: this.#socket.peer.address,
@@ -370,11 +426,9 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 				reason,
 			});
 		}
-		this.#outbound.flush();
-		const stored = how === "normal" ? this.#link.closed : undefined;
-		// The close is all the answer that a DISCONNECT gets: after it no crash may bring the will back (P7).
-		if (stored === undefined) this.#socket.close(how);
-		else void stored.then(() => this.#socket.close(how));
+		// The close is all the answer that a DISCONNECT gets: after it no crash may bring the will back (P7). And who is sent away
+		// may be at another replica at once: its session is to be free by then, or it would take it over, and its will be done.
+		this.#outbound.finish(how, how === "normal" || how === "restart" ? this.#link.closed : undefined);
 		this.#gone();
 	}
 
@@ -389,8 +443,7 @@ export class Connection implements SocketHandler, Timed, SessionOwner, Subscribi
 		this.#detach();
 		this.#link.leave();
 		this.#context.wheel.cancel(this);
-		for (const resolve of this.#roomWaiters ?? []) resolve(false);
-		this.#roomWaiters = undefined;
+		this.#roomWaiters.tell(false);
 		this.#context.closed(this);
 	}
 }

@@ -1,11 +1,13 @@
 /** A subscriber within the process: gets messages as calls of a function, without a connection. */
 
-import { NOBODY, type Principal } from "../auth/auth.ts";
+import { allowEverything } from "../auth/anonymous.ts";
+import { NOBODY } from "../auth/auth.ts";
 import { log } from "../log.ts";
 import type { Message } from "../mqtt/message.ts";
 import type { AppendedEntry, Delivery } from "../session/effects.ts";
 import type { Subscription } from "../session/subscription.ts";
 import type { SessionRef } from "../store/store.ts";
+import { ClientRights } from "./client_rights.ts";
 import type { Publication } from "./publication.ts";
 import type { Overlap } from "./receiver.ts";
 import type { SubscribingClient } from "./subscribing.ts";
@@ -17,7 +19,7 @@ const logger = log("subscriber");
 
 export class LocalSubscriber implements SubscribingClient {
 	readonly clientId = "";
-	readonly principal: Principal = NOBODY;
+	readonly rights = new ClientRights(allowEverything, undefined, NOBODY, "");
 	readonly session: SessionRef = { clientId: "", epoch: "" };
 	readonly persistent = false;
 	readonly congested = false;
@@ -50,6 +52,10 @@ export class LocalSubscriber implements SubscribingClient {
 
 	appended(_message: Message, _entries: readonly AppendedEntry[]): void {
 		throw new TypeError("a subscriber within the process reads no logs");
+	}
+
+	lookAgain(): void {
+		// It reads none.
 	}
 
 	/** Not at once: the handler may publish, and routing is in the middle of handing out. What it throws must not end the broker. */

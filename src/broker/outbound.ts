@@ -3,7 +3,7 @@
  * peer reads slowly nothing more is given to the runtime, so that what is buffered is buffered here, and bounded.
  */
 
-import type { Socket } from "../transport/socket.ts";
+import type { CloseKind, Socket } from "../transport/socket.ts";
 import type { Turn, TurnTask } from "./turn.ts";
 
 /** A frame is sent before the end of the turn when it has grown this large. */
@@ -38,6 +38,7 @@ export class Outbound implements TurnTask {
 	#length = 0;
 	#congested = false;
 	#broken = false;
+	#held = false;
 	readonly #onCongested: () => void;
 
 	/**
@@ -96,8 +97,22 @@ export class Outbound implements TurnTask {
 		(this.#buffer as Uint8Array).set(packet, start);
 	}
 
+	/** Gives the runtime what is left and closes, when this has settled. Nothing leaves before. */
+	finish(how: CloseKind, after: Promise<void> | undefined): void {
+		const close = () => {
+			this.flush();
+			this.#socket.close(how);
+		};
+		if (after === undefined) {
+			close();
+			return;
+		}
+		this.#held = true;
+		void after.then(close);
+	}
+
 	endTurn(): void {
-		if (!this.#congested) this.flush();
+		if (!this.#congested && !this.#held) this.flush();
 	}
 
 	/** The runtime has taken everything: what waited here may follow. */

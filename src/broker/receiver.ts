@@ -19,6 +19,8 @@ export interface Receiver {
 	receive(delivery: Delivery): void;
 	/** Hears of a message in logs that it reads. */
 	appended(message: Message, entries: readonly AppendedEntry[]): void;
+	/** The logs that it reads may have more than it has heard of. */
+	lookAgain(): void;
 }
 
 /** What several matching subscriptions of one receiver amount to: one copy with all identifiers [MQTT-3.3.4-4]. */

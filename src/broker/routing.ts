@@ -7,10 +7,13 @@ import type { Clock } from "../clock.ts";
 import type { Logger } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
 import { kept, type Message } from "../mqtt/message.ts";
+import type { QoS } from "../mqtt/packet.ts";
 import { ReasonCode } from "../mqtt/reason_code.ts";
+import type { Topic } from "../mqtt/topic.ts";
+import type { ReplicaId, Router } from "../router/router.ts";
 import { type AppendedEntry, effectiveQos } from "../session/effects.ts";
 import type { Subscription } from "../session/subscription.ts";
-import { type PublishResult, type SessionRef, type Store, StoreError } from "../store/store.ts";
+import { type Appended, type PublishResult, type SessionRef, type Store, StoreError } from "../store/store.ts";
 import { Publication } from "./publication.ts";
 import type { Overlap, Receiver } from "./receiver.ts";
 import { ShareGroup, type ShareGroupContext } from "./share_group.ts";
@@ -18,6 +21,11 @@ import { type FilterEntry, type Subscriber, SubscriptionIndex } from "./subscrip
 import type { Turn } from "./turn.ts";
 
 const NO_IDS: readonly number[] = [];
+const NO_GROUPS: readonly ShareGroup[] = [];
+const SHARE = "$share/";
+
+/** What stands behind the filters that match a topic. */
+export type Matched = readonly FilterEntry<Receiver>[];
 
 /** What a publication needs beyond its message. */
 export interface PublishContext {
@@ -26,6 +34,9 @@ export interface PublishContext {
 	/** The will that this publication settles. */
 	readonly willId?: string;
 }
+
+/** How a message is published: on this replica alone, or on all of them. */
+export type Publish = (message: Message, context?: PublishContext) => ReasonCode | Promise<ReasonCode>;
 
 /** The store refused or failed: nothing of the message may be acknowledged. */
 export class NotStored extends Error {
@@ -37,10 +48,16 @@ export class NotStored extends Error {
 		super("the message could not be stored", { cause });
 		this.reasonCode = reasonCode;
 	}
+
+	/** Whether the session of the publisher is another connection's by now. */
+	get fenced(): boolean {
+		return this.cause instanceof StoreError && this.cause.code === "fenced";
+	}
 }
 
 export interface RoutingOptions {
 	readonly store: Store;
+	readonly router: Router;
 	readonly metrics: Metrics;
 	readonly clock: Clock;
 	readonly turn: Turn;
@@ -61,7 +78,7 @@ export class Routing {
 
 	constructor(options: RoutingOptions) {
 		this.#options = options;
-		const { store, turn, clock, metrics, log } = options;
+		const { store, router, turn, clock, metrics, log } = options;
 		this.#groupContext = {
 			store,
 			turn,
@@ -69,6 +86,10 @@ export class Routing {
 			publicationOf: (message) => this.#publication.begin(message, clock.nowMs()),
 			dropped: (reason) => metrics.dropped[reason]++,
 			failed: (what, error) => log.error("A share group met an error", { what, error }),
+			returned: (group) => {
+				group.pump();
+				router.ring(group.replicas, group.name);
+			},
 		};
 	}
 
@@ -77,9 +98,9 @@ export class Routing {
 		return this.#index.size;
 	}
 
-	/** The store's word on which logs exist. */
+	/** The store's word on which logs of wildcard filters and share groups exist. */
 	setLog(name: string, exists: boolean): void {
-		if (name.startsWith("$share/")) {
+		if (name.startsWith(SHARE)) {
 			const group = this.#ensureGroup(name);
 			group.stored = exists;
 			if (exists) group.pump();
@@ -91,20 +112,46 @@ export class Routing {
 		this.#index.prune(entry);
 	}
 
-	/** From now on the subscription takes part in matching. */
-	attach(receiver: Receiver, subscription: Subscription): void {
+	/** The router's word on which other replica has subscribers behind a wildcard filter, or members in a share group. */
+	setRoute(replica: ReplicaId, filter: string, members: number): void {
+		if (filter.startsWith(SHARE)) {
+			const group = this.#ensureGroup(filter);
+			group.setElsewhere(replica, members);
+			this.#pruneGroup(group);
+			return;
+		}
+		const entry = this.#index.ensure(filter);
+		if (members > 0) {
+			entry.replicas ??= new Set();
+			entry.replicas.add(replica);
+		} else {
+			entry.replicas?.delete(replica);
+			if (entry.replicas?.size === 0) entry.replicas = undefined;
+		}
+		this.#index.prune(entry);
+	}
+
+	/**
+	 * From now on the subscription takes part in matching here.
+	 * @returns When it does everywhere; `undefined` when it does already.
+	 */
+	attach(receiver: Receiver, subscription: Subscription): Promise<void> | undefined {
+		const { filter } = subscription.options;
 		if (subscription.shareName === undefined) this.#index.add(receiver, subscription);
-		else this.#ensureGroup(subscription.options.filter).join({ receiver, subscription });
+		else if (!this.#ensureGroup(filter).join({ receiver, subscription })) return undefined;
+		return isOwn(filter) ? undefined : this.#options.router.advertise(filter);
 	}
 
 	detach(receiver: Receiver, subscription: Subscription): void {
+		const { filter } = subscription.options;
 		if (subscription.shareName === undefined) {
-			this.#index.remove(subscription);
-			return;
+			if (!this.#index.remove(subscription)) return;
+		} else {
+			const group = this.#groups.get(filter);
+			if (group?.leave(receiver) !== true) return;
+			this.#pruneGroup(group);
 		}
-		const group = this.#groups.get(subscription.options.filter);
-		group?.leave(receiver);
-		if (group !== undefined) this.#pruneGroup(group);
+		if (!isOwn(filter)) this.#options.router.withdraw(filter);
 	}
 
 	/** The share group of that name, if anybody is or was in it. */
@@ -112,51 +159,73 @@ export class Routing {
 		return this.#groups.get(name);
 	}
 
+	/** A log has new entries that nobody brings: whoever reads it here looks. */
+	lookAgain(log: string): void {
+		this.#groups.get(log)?.pump();
+		for (const { receiver } of [...(this.#index.find(log)?.subscribers ?? [])]) receiver.lookAgain();
+	}
+
+	/** Lets all share groups take what their members have room for. */
+	pumpGroups(): void {
+		for (const group of this.#groups.values()) group.pump();
+	}
+
+	/** All that stands behind filters that match the topic. To be read before anything is attached or detached. */
+	match(topic: Topic): Matched {
+		return this.#index.match(topic.name);
+	}
+
+	/** Names of the logs that a message with QoS ≥ 1 belongs in; `undefined` for none. */
+	logsOf(topic: Topic, matched: Matched): string[] | undefined {
+		let logs: string[] | undefined;
+		for (const entry of matched) {
+			for (const group of entry.groups ?? []) if (group.stored) logs = append(logs, group.name);
+			if (entry.logged) logs = append(logs, entry.filter);
+		}
+		if (this.#options.store.hasLog(topic.name)) logs = append(logs, topic.name);
+		return logs;
+	}
+
+	/** Share groups that serve the message at once, since no log keeps it for them. */
+	unstoredGroups(qos: QoS, matched: Matched): readonly ShareGroup[] {
+		let found: ShareGroup[] | undefined;
+		for (const entry of matched) {
+			for (const group of entry.groups ?? []) if (qos === 0 || !group.stored) found = append(found, group);
+		}
+		return found ?? NO_GROUPS;
+	}
+
 	/**
-	 * Publishes a message. Answers at once when nothing of it has to be stored, else when it is.
+	 * Publishes a message to what is here, whatever other replicas there are. Answers at once when nothing of it has to be
+	 * stored, else when it is.
 	 * @returns `success`, or `noMatchingSubscribers` when nobody wants it.
 	 * @throws NotStored (as a rejection).
 	 */
 	publish(message: Message, context?: PublishContext): ReasonCode | Promise<ReasonCode> {
-		const entries = this.#index.match(message.topic.name);
-		const { qos } = message;
-		let logs: string[] | undefined;
-		let wanted = entries.length > 0;
-		let qos0Groups = false;
-		if (wanted) {
-			for (const entry of entries) {
-				if (entry.groups !== undefined) {
-					for (const group of entry.groups) {
-						if (qos > 0 && group.stored) {
-							logs ??= [];
-							logs.push(group.name);
-						} else qos0Groups = true;
-					}
-				}
-				if (qos > 0 && entry.logged) {
-					logs ??= [];
-					logs.push(entry.filter);
-				}
-			}
-		} else wanted = message.retain;
+		const { topic, qos, retain } = message;
+		const matched = this.match(topic);
+		const logs = qos > 0 ? this.logsOf(topic, matched) : undefined;
+		const wanted = matched.length > 0 || retain || logs !== undefined;
 		// The store is asked before the live receivers get the message, so that a new subscription's retained read, which
 		// comes after its attach, cannot miss both (P8). It answers later; the live receivers do not wait for that.
 		let stored: Promise<PublishResult> | undefined;
-		if (logs !== undefined || message.retain || context !== undefined) {
+		if (logs !== undefined || retain || context !== undefined) {
 			stored = this.#options.store.publish({
 				message,
 				logs: logs ?? [],
-				retain: message.retain,
+				retain,
 				reserve: context?.reserve,
 				willId: context?.willId,
+				name: undefined,
+				forward: undefined,
 			});
 		}
-		if (entries.length > 0) this.#deliverLive(message, entries, qos0Groups);
-		if (stored === undefined) return wanted ? ReasonCode.success : ReasonCode.noMatchingSubscribers;
-		return stored.then((result) => {
-			for (const { log } of result.appended) if (log.startsWith("$share/")) this.#groups.get(log)?.pump();
-			this.#notifyReaders(message, result);
-			return wanted ? ReasonCode.success : ReasonCode.noMatchingSubscribers;
+		if (matched.length > 0) this.deliverLive(message, matched, this.unstoredGroups(qos, matched));
+		const reasonCode = wanted ? ReasonCode.success : ReasonCode.noMatchingSubscribers;
+		if (stored === undefined) return reasonCode;
+		return stored.then(({ appended }) => {
+			this.deliverAppended(message, appended);
+			return reasonCode;
 		}, notStored);
 	}
 
@@ -170,7 +239,9 @@ export class Routing {
 
 	/** Hands out a retained message because of a new subscription [MQTT-3.3.1-8 v3]. */
 	deliverRetained(receiver: Receiver, subscription: Subscription, message: Message): void {
-		if (subscription.held?.changed.has(message.topic.name)) return;
+		const { revision = -1, topic } = message;
+		if ((subscription.held?.changed.get(topic.name) ?? -1) > revision) return;
+		subscription.sentRetained(message);
 		const { options } = subscription;
 		const qos = effectiveQos(message.qos, options.qos);
 		const subscriptionIds = options.subscriptionId > 0 ? [options.subscriptionId] : NO_IDS;
@@ -178,21 +249,20 @@ export class Routing {
 		else receiver.receive({ message, qos, retain: true, subscriptionIds, log: "", seq: 0, shared: false });
 	}
 
-	#deliverLive(message: Message, entries: readonly FilterEntry<Receiver>[], qos0Groups: boolean): void {
-		const { subscribers } = entries[0] as FilterEntry<Receiver>;
-		const single = entries.length === 1 && subscribers.length === 1 && !qos0Groups;
+	/** Hands a message to the subscribers here that read it from no log, and to one member of each of these groups. */
+	deliverLive(message: Message, matched: Matched, groups: readonly ShareGroup[]): void {
+		if (matched.length === 0 && groups.length === 0) return;
+		const single = matched.length === 1 && matched[0]?.subscribers.length === 1 && groups.length === 0;
 		const publication = this.#publication.begin(message, this.#options.clock.nowMs(), single);
-		if (entries.length === 1) {
+		if (matched.length === 1) {
+			const { subscribers } = matched[0] as FilterEntry<Receiver>;
 			// A receiver may leave while it is served (its buffer is full), which moves the last one into its place.
 			for (let i = subscribers.length - 1; i >= 0; i--) {
 				const subscriber = subscribers[i];
 				if (subscriber !== undefined) this.#hand(subscriber, publication);
 			}
-		} else this.#deliverOverlapping(entries, publication);
-		if (!qos0Groups) return;
-		for (const entry of entries) {
-			for (const group of entry.groups ?? []) if (message.qos === 0 || !group.stored) group.deliverQos0(publication);
-		}
+		} else this.#deliverOverlapping(matched, publication);
+		for (const group of groups) group.deliverQos0(publication);
 	}
 
 	/** Whether a live delivery to this subscriber is due now, and with which QoS; -1 for none. */
@@ -202,7 +272,8 @@ export class Routing {
 		const qos = effectiveQos(message.qos, options.qos);
 		const { maxHeldMessages, maxHeldBytes } = this.#options;
 		const { held } = subscription;
-		if (held !== undefined && message.retain && held.changed.size < maxHeldMessages) held.changed.add(message.topic.name);
+		if (held !== undefined && message.retain && held.changed.size < maxHeldMessages) held.change(message);
+		if (message.revision !== undefined && subscription.supersedes(message)) return -1;
 		if (qos > 0 && subscription.logged) return -1;
 		if (held === undefined) return qos;
 		if (held.messages.length < maxHeldMessages && held.bytes < maxHeldBytes) {
@@ -225,11 +296,11 @@ export class Routing {
 	}
 
 	/** Several filters match: a receiver behind more than one gets one copy at the highest QoS [MQTT-3.3.4-2]. */
-	#deliverOverlapping(entries: readonly FilterEntry<Receiver>[], publication: Publication): void {
+	#deliverOverlapping(matched: Matched, publication: Publication): void {
 		const { message } = publication;
 		const serial = ++this.#serial;
 		const reached: Receiver[] = [];
-		for (const entry of entries) {
+		for (const entry of matched) {
 			for (const subscriber of entry.subscribers) {
 				const qos = this.#liveQos(subscriber, message);
 				if (qos < 0) continue;
@@ -256,10 +327,11 @@ export class Routing {
 		}
 	}
 
-	/** The message is in the logs: their readers that are connected here may go on. */
-	#notifyReaders(message: Message, { appended }: PublishResult): void {
+	/** The message is in these logs: their readers that are connected here may go on. */
+	deliverAppended(message: Message, appended: readonly Appended[]): void {
+		for (const { log } of appended) if (log.startsWith(SHARE)) this.#groups.get(log)?.pump();
 		if (appended.length === 1) {
-			const { log, seq } = appended[0] as { log: string; seq: number };
+			const { log, seq } = appended[0] as Appended;
 			const subscribers = this.#index.find(log)?.subscribers;
 			if (subscribers === undefined) return;
 			for (let i = subscribers.length - 1; i >= 0; i--) {
@@ -302,7 +374,19 @@ export class Routing {
 	}
 }
 
-function notStored(error: unknown): never {
+function append<T>(list: T[] | undefined, item: T): T[] {
+	if (list === undefined) return [item];
+	list.push(item);
+	return list;
+}
+
+/** The broker's own topics concern this replica alone. */
+function isOwn(filter: string): boolean {
+	return filter.startsWith("$SYS/");
+}
+
+/** Tells a caller of `publish` why. */
+export function notStored(error: unknown): never {
 	const full = error instanceof StoreError && error.code === "full";
 	throw new NotStored(full ? ReasonCode.quotaExceeded : ReasonCode.implementationSpecificError, error);
 }

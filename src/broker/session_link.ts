@@ -3,10 +3,12 @@
 import { ReasonCode } from "../mqtt/reason_code.ts";
 import type { Channel } from "../session/channel.ts";
 import type { Effect, Input } from "../session/effects.ts";
-import { type SessionRef, StoreError } from "../store/store.ts";
+import { type OpenedSession, type SessionRef, StoreError } from "../store/store.ts";
 import type { Checkpointed } from "./checkpoints.ts";
+import type { ClientRights } from "./client_rights.ts";
 import type { ConnectionContext } from "./context.ts";
 import type { SessionOwner } from "./sessions.ts";
+import { isAway, untilBack } from "./until_back.ts";
 
 type EffectOf<Kind extends Effect["kind"]> = Extract<Effect, { kind: Kind }>;
 
@@ -15,7 +17,7 @@ export class SessionLink implements Checkpointed {
 	closed: Promise<void> | undefined;
 	readonly #context: ConnectionContext;
 	readonly #channel: Channel;
-	readonly #owner: SessionOwner;
+	readonly #owner: SessionOwner & { readonly rights: ClientRights };
 	readonly #handle: (input: Input) => void;
 	#ref: SessionRef | undefined;
 	/** The connection ended before the store had opened the session. */
@@ -23,12 +25,28 @@ export class SessionLink implements Checkpointed {
 	#over = false;
 	/** Shared entries that are to be bound to this session together with the checkpoint that has them in flight. */
 	#toBind: { readonly log: string; readonly seq: number }[] = [];
+	/**
+	 * A checkpoint is being stored. The next one waits: one that is repeated while the store is away must not come behind it, nor
+	 * `recorded` before what an earlier one is to store.
+	 */
+	#storing = false;
+	#storeAgain = false;
 
-	constructor(context: ConnectionContext, channel: Channel, owner: SessionOwner, handle: (input: Input) => void) {
+	constructor(
+		context: ConnectionContext,
+		channel: Channel,
+		owner: SessionOwner & { readonly rights: ClientRights },
+		handle: (input: Input) => void,
+	) {
 		this.#context = context;
 		this.#channel = channel;
 		this.#owner = owner;
 		this.#handle = handle;
+	}
+
+	/** Epoch of the session; `undefined` until it is open. */
+	get epoch(): string | undefined {
+		return this.#ref?.epoch;
 	}
 
 	/** The session, once it is open. */
@@ -43,12 +61,42 @@ export class SessionLink implements Checkpointed {
 			(opened) => {
 				this.#ref = { clientId: effect.clientId, epoch: opened.epoch };
 				if (this.#closeOnceOpen !== undefined) this.close(this.#closeOnceOpen);
-				else if (!this.#over) this.#handle({ kind: "opened", session: opened });
+				else if (!this.#over) this.#resume(opened);
 			},
 			(error) => {
-				this.#context.log.error("The session could not be opened", { clientId: effect.clientId, error });
-				this.#handle({ kind: "openFailed", reasonCode: ReasonCode.serverUnavailable });
+				const notOwner = error instanceof StoreError && error.code === "notOwner";
+				if (!notOwner && !isAway(error)) {
+					this.#context.log.error("The session could not be opened", { clientId: effect.clientId, error });
+				}
+				const reasonCode = notOwner ? ReasonCode.clientIdentifierNotValid : ReasonCode.serverUnavailable;
+				this.#handle({ kind: "openFailed", reasonCode });
 			},
+		);
+	}
+
+	/** What the client may not have any more is gone before anything of it is sent (P12). */
+	#resume(opened: OpenedSession): void {
+		const { subscriptions } = opened;
+		const judged = this.#owner.rights.stillPermitted(subscriptions);
+		if (judged === subscriptions) {
+			this.#handle({ kind: "opened", session: opened });
+			return;
+		}
+		const resume = async (): Promise<OpenedSession> => {
+			const left = await judged;
+			if (left.length === subscriptions.length) return opened;
+			const lost = new Set(subscriptions.filter((one) => !left.includes(one)).map(({ filter }) => filter));
+			const { ref } = this;
+			await untilBack(() => this.#context.store.unsubscribe(ref, [...lost]), this.#wanted);
+			const inflight = opened.inflight.filter(({ log, state }) => state === "received" || !lost.has(log));
+			return { ...opened, subscriptions: left, inflight };
+		};
+		resume().then(
+			(session) => {
+				if (this.#closeOnceOpen !== undefined) this.close(this.#closeOnceOpen);
+				else if (!this.#over) this.#handle({ kind: "opened", session });
+			},
+			(error) => this.failed(error),
 		);
 	}
 
@@ -65,7 +113,7 @@ export class SessionLink implements Checkpointed {
 			sessionExpirySeconds: effect.sessionExpirySeconds,
 			will,
 			checkpoint: this.#channel.persistent ? this.#channel.takeCheckpoint()?.checkpoint : undefined,
-			graceMs: closeGraceMs(),
+			graceMs: closeGraceMs(effect.sentAway),
 		});
 	}
 
@@ -87,23 +135,39 @@ export class SessionLink implements Checkpointed {
 
 	checkpoint(): void {
 		if (this.#ref === undefined || this.#over) return;
+		if (this.#storing) {
+			this.#storeAgain = true;
+			return;
+		}
 		const taken = this.#channel.takeCheckpoint();
 		if (taken === undefined) return;
 		const { store } = this.#context;
 		const ref = this.#ref;
-		const pending = this.#toBind.map(({ log, seq }) => store.bindShared(log, seq, ref));
+		const bound = this.#toBind;
 		this.#toBind = [];
-		// A session that ends with its connection keeps nothing but what is bound to it, so that nobody else gets it.
-		if (this.#channel.persistent) pending.push(store.checkpoint(ref, taken.checkpoint));
-		Promise.all(pending).then(
-			() => this.#handle({ kind: "recorded", serial: taken.serial }),
+		const storeTaken = (): Promise<unknown> => {
+			const pending = bound.map(({ log, seq }) => store.bindShared(log, seq, ref));
+			// A session that ends with its connection keeps nothing but what is bound to it, so that nobody else gets it.
+			if (this.#channel.persistent) pending.push(store.checkpoint(ref, taken.checkpoint));
+			return Promise.all(pending);
+		};
+		this.#storing = true;
+		untilBack(storeTaken, this.#wanted).then(
+			() => {
+				this.#storing = false;
+				this.#handle({ kind: "recorded", serial: taken.serial });
+				if (!this.#storeAgain) return;
+				this.#storeAgain = false;
+				this.checkpoint();
+			},
 			(error) => this.failed(error),
 		);
 	}
 
 	/** Reads the logs behind the cursors; `fetched` follows. */
 	fetch(limit: number): void {
-		this.#context.store.read(this.#channel.positions(), limit).then(
+		const read = () => this.#context.store.read(this.#channel.positions(), limit);
+		untilBack(read, this.#wanted).then(
 			(entries) => this.#handle({ kind: "fetched", entries }),
 			(error) => {
 				this.#handle({ kind: "fetchFailed" });
@@ -118,7 +182,8 @@ export class SessionLink implements Checkpointed {
 			this.#handle({ kind: "released", packetId });
 			return;
 		}
-		this.#context.store.release(this.ref, packetId).then(
+		const { ref } = this;
+		untilBack(() => this.#context.store.release(ref, packetId), this.#wanted).then(
 			() => this.#handle({ kind: "released", packetId }),
 			(error) => this.failed(error),
 		);
@@ -128,6 +193,9 @@ export class SessionLink implements Checkpointed {
 		if (outcome === "bound") this.#toBind.push({ log, seq });
 		else this.#context.routing.group(log)?.settle(seq, outcome);
 	}
+
+	/** Whether the session is still this connection's to change. */
+	readonly #wanted = (): boolean => !this.#over;
 
 	/** The store has failed this session: without it nothing can be acknowledged, so the connection ends and the client comes back. */
 	failed(error: unknown): void {
@@ -144,7 +212,7 @@ export class SessionLink implements Checkpointed {
 
 	/** Who is fenced has lost the session to somebody who knows more of it. */
 	#ignoreFenced(error: unknown): void {
-		if (error instanceof StoreError && error.code === "fenced") return;
+		if (isAway(error) || (error instanceof StoreError && error.code === "fenced")) return;
 		this.#context.log.error("The last progress of a session was not stored", { clientId: this.#channel.clientId, error });
 	}
 }

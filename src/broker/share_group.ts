@@ -1,12 +1,14 @@
 /**
- * One share group: the members that are connected here take turns. QoS 0 goes to one of them or nowhere; QoS ≥ 1 waits in
- * the group's log, from which as much is taken as members have room for. So a slow member holds up nothing but its own
- * window, and what a member leaves unfinished goes to another (P9).
+ * One share group: the members that are connected here take turns, and are one of possibly many replicas with members.
+ * QoS 0 goes to one member of them all or nowhere; QoS ≥ 1 waits in the group's log, from which each replica takes as much
+ * as its members have room for. So a slow member holds up nothing but its own window, and what a member leaves unfinished
+ * goes to another (P9).
  */
 
 import type { Message } from "../mqtt/message.ts";
+import type { ReplicaId } from "../router/router.ts";
 import { effectiveQos } from "../session/effects.ts";
-import type { LogEntry, Store } from "../store/store.ts";
+import { type LogEntry, type Store, StoreError } from "../store/store.ts";
 import type { Publication } from "./publication.ts";
 import type { Receiver } from "./receiver.ts";
 import type { Subscriber } from "./subscription_index.ts";
@@ -23,6 +25,8 @@ export interface ShareGroupContext {
 	/** A message was lost to nobody's benefit. */
 	dropped(reason: "expired" | "noMemberOnline"): void;
 	failed(what: string, error: unknown): void;
+	/** Entries are free again: members here, or elsewhere, may take them. */
+	returned(group: ShareGroup): void;
 	nowMs(): number;
 }
 
@@ -40,6 +44,8 @@ export class ShareGroup implements TurnTask {
 	#pumpAgain = false;
 	#settled: number[] = [];
 	#returned: number[] = [];
+	/** Members on other replicas; `undefined` while there are none. */
+	#elsewhere: Map<ReplicaId, number> | undefined;
 
 	constructor(name: string, filter: string, context: ShareGroupContext) {
 		this.name = name;
@@ -48,19 +54,53 @@ export class ShareGroup implements TurnTask {
 	}
 
 	get empty(): boolean {
-		return this.#members.length === 0 && !this.stored;
+		return this.#members.length === 0 && !this.stored && this.#elsewhere === undefined;
 	}
 
-	join(member: Subscriber<Receiver>): void {
+	/** Other replicas with members. */
+	get replicas(): Iterable<ReplicaId> {
+		return this.#elsewhere?.keys() ?? [];
+	}
+
+	/** Another replica has so many members. */
+	setElsewhere(replica: ReplicaId, members: number): void {
+		if (members > 0) {
+			this.#elsewhere ??= new Map();
+			this.#elsewhere.set(replica, members);
+			return;
+		}
+		this.#elsewhere?.delete(replica);
+		if (this.#elsewhere?.size === 0) this.#elsewhere = undefined;
+	}
+
+	/** Answers whether the receiver was no member before. */
+	join(member: Subscriber<Receiver>): boolean {
 		const place = this.#members.findIndex((other) => other.receiver === member.receiver);
 		if (place >= 0) this.#members[place] = member;
 		else this.#members.push(member);
 		this.pump();
+		return place < 0;
 	}
 
-	leave(receiver: Receiver): void {
+	/** Answers whether the receiver was a member. */
+	leave(receiver: Receiver): boolean {
 		const place = this.#members.findIndex((member) => member.receiver === receiver);
 		if (place >= 0) this.#members.splice(place, 1);
+		return place >= 0;
+	}
+
+	/** Which replica serves the next message with QoS 0, by the number of its members; `undefined` for this one. */
+	pickReplica(): ReplicaId | undefined {
+		if (this.#elsewhere === undefined) return undefined;
+		let total = this.#members.length;
+		for (const members of this.#elsewhere.values()) total += members;
+		let place = Math.random() * total - this.#members.length;
+		if (place < 0) return undefined;
+		for (const [replica, members] of this.#elsewhere) {
+			place -= members;
+			if (place < 0) return replica;
+		}
+		return undefined;
 	}
 
 	/** Hands a message to one member with QoS 0. */
@@ -82,22 +122,27 @@ export class ShareGroup implements TurnTask {
 		const returned = this.#returned;
 		this.#settled = [];
 		this.#returned = [];
+		// A store that is away finds out by itself what came of these: an entry that it still has is delivered again.
 		if (settled.length > 0) {
-			store.settleShared(this.name, settled).catch((error) => this.#context.failed("settling a shared message", error));
+			store.settleShared(this.name, settled).catch((error) => this.#failed("settling a shared message", error));
 		}
 		if (returned.length > 0) {
 			store.returnShared(this.name, returned).then(
-				() => this.pump(),
-				(error) => this.#context.failed("returning a shared message", error),
+				() => this.#context.returned(this),
+				(error) => this.#failed("returning a shared message", error),
 			);
 		}
+	}
+
+	#failed(what: string, error: unknown): void {
+		if (!(error instanceof StoreError && error.code === "away")) this.#context.failed(what, error);
 	}
 
 	/** Takes from the log what members have room for. */
 	pump(): void {
 		if (!this.stored) return;
 		this.#pumpAgain = true;
-		if (!this.#pumping) this.#pumpAll().catch((error) => this.#context.failed("reading a share group", error));
+		if (!this.#pumping) this.#pumpAll().catch((error) => this.#failed("reading a share group", error));
 	}
 
 	async #pumpAll(): Promise<void> {

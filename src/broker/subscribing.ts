@@ -1,6 +1,5 @@
 /** The subscribe and unsubscribe use cases: rights, store, matching, and the retained messages that a new subscription is owed. */
 
-import { type Authorizer, type Principal, permitted } from "../auth/auth.ts";
 import type { Clock } from "../clock.ts";
 import { countByCode, type Metrics } from "../metrics.ts";
 import type { Message } from "../mqtt/message.ts";
@@ -8,8 +7,10 @@ import { ReasonCode } from "../mqtt/reason_code.ts";
 import type { SubscribeEntry, SubscribeResult } from "../session/effects.ts";
 import type { Subscription } from "../session/subscription.ts";
 import type { SessionRef, Store } from "../store/store.ts";
+import type { ClientRights } from "./client_rights.ts";
 import type { Receiver } from "./receiver.ts";
 import type { Routing } from "./routing.ts";
+import { untilBack } from "./until_back.ts";
 
 /** Retained messages read at a time. */
 const PAGE = 100;
@@ -21,7 +22,7 @@ export interface RetainedSource {
 
 /** The connection, as far as subscribing needs it. */
 export interface SubscribingClient extends Receiver {
-	readonly principal: Principal;
+	readonly rights: ClientRights;
 	readonly session: SessionRef;
 	readonly persistent: boolean;
 	/** Whether the connection is still there. */
@@ -37,15 +38,13 @@ export interface SubscribingClient extends Receiver {
 export class Subscribing {
 	readonly #store: Store;
 	readonly #routing: Routing;
-	readonly #authorizer: Authorizer;
 	readonly #metrics: Metrics;
 	readonly #clock: Clock;
 	readonly #ownRetained: RetainedSource;
 
-	constructor(store: Store, routing: Routing, authorizer: Authorizer, metrics: Metrics, clock: Clock, ownRetained: RetainedSource) {
+	constructor(store: Store, routing: Routing, metrics: Metrics, clock: Clock, ownRetained: RetainedSource) {
 		this.#store = store;
 		this.#routing = routing;
-		this.#authorizer = authorizer;
 		this.#metrics = metrics;
 		this.#clock = clock;
 		this.#ownRetained = ownRetained;
@@ -59,19 +58,18 @@ export class Subscribing {
 		const problems = immediate ? (decisions as ReasonCode[]) : await Promise.all(decisions);
 		const granted = entries.filter((_entry, i) => problems[i] === ReasonCode.success);
 		const stored = granted.filter(({ subscription }) => belongsToStore(client, subscription));
+		const known: (Promise<void> | undefined)[] = [];
 		if (client.open) {
 			for (const { subscription, replaces } of granted) {
 				if (replaces !== undefined) this.#routing.detach(client, replaces);
-				this.#routing.attach(client, subscription);
+				known.push(this.#routing.attach(client, subscription));
 			}
 		}
-		const positions =
-			stored.length === 0
-				? []
-				: await this.#store.subscribe(
-						client.session,
-						stored.map((entry) => entry.subscription.options),
-					);
+		const options = stored.map((entry) => entry.subscription.options);
+		const store = () => this.#store.subscribe(client.session, options);
+		const positions = stored.length === 0 ? [] : await untilBack(store, () => client.open);
+		// SUBACK means subscribed everywhere (P3).
+		if (known.some((promise) => promise !== undefined)) await Promise.all(known);
 		const cursors = new Map(stored.map((entry, i) => [entry, positions[i]?.cursor ?? 0]));
 		// The connection ended meanwhile, and its channel has not heard of these subscriptions.
 		if (!client.open) for (const { subscription } of granted) this.#routing.detach(client, subscription);
@@ -91,9 +89,10 @@ export class Subscribing {
 		for (const subscription of known) this.#routing.detach(client, subscription);
 		const stored = known.filter((subscription) => belongsToStore(client, subscription));
 		if (stored.length > 0) {
-			await this.#store.unsubscribe(
-				client.session,
-				stored.map((subscription) => subscription.options.filter),
+			const filters = stored.map((subscription) => subscription.options.filter);
+			await untilBack(
+				() => this.#store.unsubscribe(client.session, filters),
+				() => client.open,
 			);
 		}
 		return subscriptions.map((subscription) => (subscription === undefined ? ReasonCode.noSubscriptionExisted : ReasonCode.success));
@@ -112,10 +111,14 @@ export class Subscribing {
 		for (const message of this.#ownRetained.retained(filter)) this.#routing.deliverRetained(client, subscription, message);
 		let next: string | undefined;
 		do {
-			const page = await this.#store.retained(filter, next, PAGE, this.#clock.nowMs());
+			const read = () => this.#store.retained(filter, next, PAGE, this.#clock.nowMs());
+			const page = await untilBack(read, () => client.holds(subscription));
 			if (!client.holds(subscription)) return false;
 			for (const message of page.messages) {
 				if (subscription.options.noLocal && message.publisher === client.clientId) continue;
+				const given = client.rights.mayBeGiven(message);
+				// Awaited where need be only: there may be many.
+				if (!(typeof given === "boolean" ? given : await given)) continue;
 				// A page can be more than the client has room for, and what finds no room is dropped.
 				const full = subscription.options.qos === 0 ? client.congested : client.full;
 				if (full && !((await client.whenRoom()) && client.holds(subscription))) return false;
@@ -130,8 +133,7 @@ export class Subscribing {
 	#judge(client: SubscribingClient, entry: SubscribeEntry): ReasonCode | Promise<ReasonCode> {
 		if (entry.problem !== ReasonCode.success) return entry.problem;
 		const { matchFilter: filter, options } = entry.subscription;
-		const access = { action: "subscribe", filter, qos: options.qos } as const;
-		const decision = permitted(this.#authorizer, client.principal, client.clientId, access);
+		const decision = client.rights.maySubscribe(filter, options.qos);
 		const code = (yes: boolean) => (yes ? ReasonCode.success : ReasonCode.notAuthorized);
 		return typeof decision === "boolean" ? code(decision) : decision.then(code);
 	}

@@ -3,6 +3,7 @@
  * Knows nothing of QoS, rights or delivery.
  */
 
+import type { ReplicaId } from "../router/router.ts";
 import type { Subscription } from "../session/subscription.ts";
 import type { ShareGroup } from "./share_group.ts";
 
@@ -19,15 +20,17 @@ export class FilterEntry<Receiver> {
 	readonly subscribers: Subscriber<Receiver>[] = [];
 	/** `undefined` until there is one. */
 	groups: ShareGroup[] | undefined;
-	/** Whether the store has a log for this filter. */
+	/** Whether the store has a log for this filter. Of exact filters it is asked instead. */
 	logged = false;
+	/** Other replicas with subscribers behind this filter; `undefined` while there are none. Of exact filters the router is asked. */
+	replicas: Set<ReplicaId> | undefined;
 
 	constructor(filter: string) {
 		this.filter = filter;
 	}
 
 	get empty(): boolean {
-		return !this.logged && this.subscribers.length === 0 && this.groups === undefined;
+		return !this.logged && this.subscribers.length === 0 && this.groups === undefined && this.replicas === undefined;
 	}
 }
 
@@ -85,16 +88,17 @@ export class SubscriptionIndex<Receiver> {
 		subscribers.push({ receiver, subscription });
 	}
 
-	/** Removes what `add` added. */
-	remove(subscription: Subscription): void {
+	/** Removes what `add` added. False when it was removed before. */
+	remove(subscription: Subscription): boolean {
 		const entry = this.find(subscription.matchFilter);
-		if (entry?.subscribers[subscription.slot]?.subscription !== subscription) return;
+		if (entry?.subscribers[subscription.slot]?.subscription !== subscription) return false;
 		const last = entry.subscribers.pop() as Subscriber<Receiver>;
 		if (last.subscription !== subscription) {
 			entry.subscribers[subscription.slot] = last;
 			last.subscription.slot = subscription.slot;
 		}
 		this.prune(entry);
+		return true;
 	}
 
 	/** Drops an entry that has nothing behind it any more. */

@@ -1,27 +1,39 @@
 /** Does what has fallen due: publishes wills and lets sessions expire. Looks once a second, and at once when told of a will. */
 
+import { isTakenBack, type RevocationList } from "../auth/revocations.ts";
 import type { Clock } from "../clock.ts";
 import type { Logger } from "../log.ts";
 import { ReasonCode } from "../mqtt/reason_code.ts";
 import type { DueWill, Store } from "../store/store.ts";
-import { NotStored, type Routing } from "./routing.ts";
+import { NotStored, type Publish } from "./routing.ts";
+import { isAway } from "./until_back.ts";
 
 const INTERVAL_MS = 1000;
 /** Wills published at a time: ten thousand at once must not hold up everybody else. */
 const BATCH = 100;
 
+export interface SweeperOptions {
+	readonly store: Store;
+	readonly publish: Publish;
+	readonly revocations: RevocationList | undefined;
+	readonly clock: Clock;
+	readonly log: Logger;
+}
+
 export class Sweeper {
 	readonly #store: Store;
-	readonly #routing: Routing;
+	readonly #publishMessage: Publish;
+	readonly #revocations: RevocationList | undefined;
 	readonly #clock: Clock;
 	readonly #log: Logger;
 	#interval: ReturnType<typeof setInterval> | undefined;
 	#sweeping = false;
 	#again = false;
 
-	constructor(store: Store, routing: Routing, clock: Clock, log: Logger) {
+	constructor({ store, publish, revocations, clock, log }: SweeperOptions) {
 		this.#store = store;
-		this.#routing = routing;
+		this.#publishMessage = publish;
+		this.#revocations = revocations;
 		this.#clock = clock;
 		this.#log = log;
 	}
@@ -42,7 +54,9 @@ export class Sweeper {
 		if (this.#sweeping) return;
 		this.#sweeping = true;
 		this.#sweep()
-			.catch((error) => this.#log.error("Wills and expired sessions could not be handled", { error }))
+			.catch((error) => {
+				if (!isAway(error)) this.#log.error("Wills and expired sessions could not be handled", { error });
+			})
 			.finally(() => {
 				this.#sweeping = false;
 			});
@@ -59,13 +73,19 @@ export class Sweeper {
 	}
 
 	async #publish({ id, clientId, message }: DueWill): Promise<void> {
+		// Of somebody who may not publish any more the will is not done (P12).
+		if (await isTakenBack(this.#revocations, message)) {
+			const nothing = { logs: [], retain: false, reserve: undefined, name: undefined, forward: undefined };
+			await this.#store.publish({ message, willId: id, ...nothing });
+			return;
+		}
 		try {
-			await this.#routing.publish(message, { willId: id });
+			await this.#publishMessage(message, { willId: id });
 		} catch (error) {
 			if (!(error instanceof NotStored) || error.reasonCode !== ReasonCode.quotaExceeded || !message.retain) throw error;
 			// There is no room to retain it; those who listen are to hear it all the same.
 			this.#log.warn("A will could not be retained", { clientId });
-			await this.#routing.publish({ ...message, retain: false }, { willId: id });
+			await this.#publishMessage({ ...message, retain: false }, { willId: id });
 		}
 	}
 }

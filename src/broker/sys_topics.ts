@@ -11,6 +11,9 @@ import type { Sessions } from "./sessions.ts";
 import type { RetainedSource } from "./subscribing.ts";
 
 const PREFIX = "$SYS/broker/";
+/** What the store is asked for, which costs commands where it is shared. */
+const STORED = ["clients/sessions", "retained/count", "store/messages/count"] as const;
+const STORED_TOPICS = STORED.map((name) => Topic.of(PREFIX + name));
 
 export interface SysTopicsOptions {
 	readonly intervalSeconds: number;
@@ -27,6 +30,8 @@ export class SysTopics implements RetainedSource {
 	readonly #startedAtMs: number;
 	readonly #messages = new Map<string, Message>();
 	#interval: ReturnType<typeof setInterval> | undefined;
+	/** When the store was last asked. */
+	#askedAtMs = Number.NEGATIVE_INFINITY;
 
 	constructor(options: SysTopicsOptions) {
 		this.#options = options;
@@ -37,8 +42,9 @@ export class SysTopics implements RetainedSource {
 		const { intervalSeconds, version } = this.#options;
 		if (intervalSeconds === 0) return;
 		this.#set("version", `shoal ${version}`);
-		void this.#update();
-		this.#interval = setInterval(() => void this.#update(), intervalSeconds * 1000);
+		this.#update();
+		this.#askStore();
+		this.#interval = setInterval(() => this.#update(), intervalSeconds * 1000);
 	}
 
 	stop(): void {
@@ -47,11 +53,13 @@ export class SysTopics implements RetainedSource {
 
 	retained(filter: string): readonly Message[] {
 		if (!filter.startsWith("$SYS")) return [];
+		// Nobody may have listened for long: what has changed meanwhile follows as a live message.
+		if (STORED_TOPICS.some(({ name }) => matches(filter, name))) this.#askStore();
 		return [...this.#messages.values()].filter((message) => matches(filter, message.topic.name));
 	}
 
-	async #update(): Promise<void> {
-		const { metrics, clock, store, sessions, routing } = this.#options;
+	#update(): void {
+		const { metrics, clock, sessions, routing } = this.#options;
 		this.#set("uptime", `${Math.floor((clock.nowMs() - this.#startedAtMs) / 1000)} seconds`);
 		this.#set("clients/connected", sessions.size);
 		this.#set("connections/opened", metrics.connectionsOpened);
@@ -66,10 +74,23 @@ export class SysTopics implements RetainedSource {
 		}
 		for (const [reason, count] of Object.entries(metrics.dropped)) this.#set(`publish/messages/dropped/${reason}`, count);
 		this.#set("subscriptions/filters", routing.filters);
-		const stats = await store.stats();
-		this.#set("clients/sessions", stats.sessions);
-		this.#set("retained/count", stats.retained);
-		this.#set("store/messages/count", stats.logEntries);
+		if (STORED_TOPICS.some((topic) => routing.match(topic).length > 0)) this.#askStore();
+	}
+
+	/** At most once in each interval. */
+	#askStore(): void {
+		const { intervalSeconds, clock, store } = this.#options;
+		const nowMs = clock.nowMs();
+		// An interval timer may be a little early.
+		if (intervalSeconds === 0 || nowMs - this.#askedAtMs < intervalSeconds * 900) return;
+		this.#askedAtMs = nowMs;
+		// Of a store that does not answer, others speak loud enough; the figures stay as they were.
+		store.stats().then(
+			({ sessions, retained, logEntries }) => {
+				for (const [n, figure] of [sessions, retained, logEntries].entries()) this.#set(STORED[n] as string, figure);
+			},
+			() => {},
+		);
 	}
 
 	#set(name: string, value: string | number): void {
@@ -86,6 +107,7 @@ export class SysTopics implements RetainedSource {
 			publisher: "",
 		};
 		this.#messages.set(name, message);
+		// At once: it is QoS 0 and not stored.
 		void this.#options.routing.publish(message);
 	}
 }

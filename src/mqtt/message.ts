@@ -3,6 +3,15 @@
 import type { QoS } from "./packet.ts";
 import type { Topic } from "./topic.ts";
 
+/** Who published a message, as far as that is needed to know later whether its rights were taken back. */
+export interface Author {
+	/** See `Principal`, also for the others. */
+	readonly name: string;
+	readonly username?: string;
+	readonly tokenId?: string;
+	readonly issuedAtMs?: number;
+}
+
 export interface Message {
 	readonly topic: Topic;
 	/** Owned by the message: nobody writes to it. */
@@ -17,6 +26,13 @@ export interface Message {
 	readonly expiresAtMs: number;
 	/** Client id of the publisher (for No Local); empty for messages of the broker itself. */
 	readonly publisher: string;
+	/**
+	 * Place in the order in which the retained messages of the whole broker were set, where that is known: of those that are
+	 * read from the store and of those that come from other replicas.
+	 */
+	readonly revision?: number;
+	/** Of what stays behind when its publisher is gone: of wills and of what is to be retained, unless an anonymous client's. */
+	readonly author?: Author;
 }
 
 /** Message Expiry Interval to forward, in seconds, reduced by the waiting time [MQTT-3.3.2-6]; `undefined` when there is none. */

@@ -39,7 +39,7 @@ export function writePublish(target: Uint8Array, offset: number, message: Messag
 	const properties = fields.version === 5 ? propertiesLength(message, fields) : -1;
 	target[offset] = 0x30 | (fields.dup ? 8 : 0) | (fields.qos << 1) | (fields.retain ? 1 : 0);
 	let at = writeVariableByteInteger(target, offset + 1, remainingLength(message, fields, properties));
-	const name = message.topic.bytes;
+	const name = message.topic.wire;
 	const nameLength = fields.omitTopic ? 0 : name.length;
 	target[at] = nameLength >> 8;
 	target[at + 1] = nameLength;
@@ -95,7 +95,7 @@ export function writeAck(
 }
 
 function remainingLength(message: Message, fields: PublishFields, properties: number): number {
-	const header = 2 + (fields.omitTopic ? 0 : message.topic.bytes.length) + (fields.qos > 0 ? 2 : 0);
+	const header = 2 + (fields.omitTopic ? 0 : message.topic.wire.length) + (fields.qos > 0 ? 2 : 0);
 	return header + (properties === -1 ? 0 : variableByteLength(properties) + properties) + message.payload.length;
 }
 

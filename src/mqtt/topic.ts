@@ -13,7 +13,10 @@ const HASH = 0x23;
 const DOLLAR = 0x24;
 const SHARE_PREFIX = "$share/";
 /** Bytes that the two length bytes of a string can say [MQTT-4.7.3-3]. */
-const MAX_BYTES = 65_535;
+export const MAX_BYTES = 65_535;
+/** Before every name in the space of a tenant, `$tenant/{tenant}/…`: no client ever names such a thing itself. */
+export const TENANTS = "$tenant/";
+const TENANTS_BYTES = encodeText(TENANTS);
 /** Longer names are rare, and would let 8,192 slots hold half a gigabyte. */
 const MAX_INTERNED_BYTES = 256;
 
@@ -22,10 +25,18 @@ export class Topic {
 	readonly name: string;
 	/** UTF-8 of the name, for the encoder: nobody writes to it. */
 	readonly bytes: Uint8Array;
+	/** UTF-8 of the name that clients know: without `$tenant/{tenant}/` for a topic of a tenant, else the same as `bytes`. */
+	readonly wire: Uint8Array;
 
 	private constructor(name: string, bytes: Uint8Array) {
 		this.name = name;
 		this.bytes = bytes;
+		this.wire = bytes[0] === DOLLAR ? withoutTenant(bytes) : bytes;
+	}
+
+	/** Whether it belongs to the server, as `$SYS/…` does: it begins with $ and is in no tenant's space. */
+	get ofServer(): boolean {
+		return this.bytes[0] === DOLLAR && this.wire === this.bytes;
 	}
 
 	/** The topic of a name. Throws `MqttError` 0x90 when it is not a valid one [MQTT-4.7.3-1] [MQTT-4.7.3-2] [MQTT-4.7.0-1]. */
@@ -49,6 +60,13 @@ export class Topic {
 		refuseWildcards(buffer, start, end);
 		return new Topic(decodeText(buffer, start, end), new Uint8Array(buffer.subarray(start, end)));
 	}
+}
+
+/** A view of what follows the tenant; the same bytes where there is none. */
+function withoutTenant(bytes: Uint8Array): Uint8Array {
+	for (let at = 0; at < TENANTS_BYTES.length; at++) if (bytes[at] !== TENANTS_BYTES[at]) return bytes;
+	const slash = bytes.indexOf(SLASH, TENANTS_BYTES.length);
+	return slash === -1 || slash === bytes.length - 1 ? bytes : bytes.subarray(slash + 1);
 }
 
 function invalidName(problem: string): MqttError {

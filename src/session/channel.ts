@@ -17,8 +17,8 @@ import {
 import { connackReturnCode, ReasonCode } from "../mqtt/reason_code.ts";
 import type { Checkpoint, OpenedSession, Position } from "../store/store.ts";
 import type { CloseKind } from "../transport/socket.ts";
-import { connackProperties, connectProblem, grantedKeepAlive, grantedSessionExpiry, type Problem } from "./connect.ts";
-import type { ChannelLimits, Effect, Input, LifecycleEvent } from "./effects.ts";
+import { connackProperties, connectProblem, grantedKeepAlive, grantedSessionExpiry, type Problem, sessionToOpen } from "./connect.ts";
+import type { AuthenticatedEvent, ChannelLimits, Effect, Input, LifecycleEvent } from "./effects.ts";
 import { closeKind, disconnectCode, refusalCode } from "./ending.ts";
 import { LiveSession } from "./live_session.ts";
 import type { Subscription } from "./subscription.ts";
@@ -43,7 +43,8 @@ export class Channel {
 	#endsWithConnection = true;
 	#version: ProtocolVersion = 4;
 	#clientId = "";
-	#authenticationData: Uint8Array | undefined;
+	/** Until the CONNACK is out. */
+	#granted: AuthenticatedEvent | undefined;
 	/** Whose turn it is in an authentication under way. */
 	#exchange: "none" | "client" | "server" = "none";
 	#persistent = false;
@@ -66,7 +67,7 @@ export class Channel {
 		return this.#version;
 	}
 
-	/** Client id as used for the session; empty before it is known. */
+	/** Client id as the broker has it for the session, which a tenant's client does not know; empty before it is known. */
 	get clientId(): string {
 		return this.#clientId;
 	}
@@ -152,6 +153,7 @@ export class Channel {
 			case "timer":
 			case "takenOver":
 			case "end":
+			case "revoked":
 			case "socketClosed":
 				this.#lifecycle(input, nowMs);
 				break;
@@ -170,7 +172,7 @@ export class Channel {
 				this.#fail(ReasonCode.malformedPacket, "MQTT needs binary WebSocket frames", "unsupportedData");
 				break;
 			case "authenticated":
-				this.#authenticated(event.assignedClientId, event.authenticationData);
+				this.#authenticated(event);
 				break;
 			case "authenticationContinues":
 				this.#exchange = "client";
@@ -195,6 +197,11 @@ export class Channel {
 				// Who has not sent CONNECT gets no CONNACK.
 				if (this.#state === "idle") this.#close(closeKind(event.reasonCode), event.reasonCode, event.reason);
 				else this.#fail(event.reasonCode, event.reason);
+				break;
+			case "revoked":
+				// Nor is its last will done: it would be a publication of somebody who may not publish.
+				if (this.#state === "connected") this.#leave(ReasonCode.notAuthorized, event.reason, "policy", "discard");
+				else this.#fail(ReasonCode.notAuthorized, event.reason);
 				break;
 			case "socketClosed":
 				this.#socketClosed();
@@ -293,24 +300,22 @@ export class Channel {
 		} else this.#fail(ReasonCode.protocolError, "AUTH that nobody asked for");
 	}
 
-	#authenticated(assignedClientId: string, authenticationData: Uint8Array | undefined): void {
+	#authenticated(event: AuthenticatedEvent): void {
 		this.#exchange = "none";
 		if (this.#state === "connected") {
-			this.#sendAuth(ReasonCode.success, authenticationData);
+			this.#sendAuth(ReasonCode.success, event.authenticationData);
 			return;
 		}
 		if (this.#state !== "authenticating") return;
-		const packet = this.#connect as ConnectPacket;
+		const opening = sessionToOpen(this.#connect as ConnectPacket, event, this.#limits);
+		if ("reasonCode" in opening) {
+			this.#judge(opening);
+			return;
+		}
 		this.#state = "opening";
-		this.#authenticationData = authenticationData;
-		if (this.#clientId === "") this.#clientId = assignedClientId;
-		this.#effects.push({
-			kind: "openSession",
-			clientId: this.#clientId,
-			cleanStart: packet.cleanStart,
-			sessionExpirySeconds: grantedSessionExpiry(packet.properties.sessionExpirySeconds, this.#limits),
-			will: packet.will,
-		});
+		this.#granted = event;
+		this.#clientId = opening.clientId;
+		this.#effects.push(opening);
 	}
 
 	#sendAuth(reasonCode: ReasonCode, data: Uint8Array | undefined): void {
@@ -327,18 +332,18 @@ export class Channel {
 		const packet = this.#connect as ConnectPacket;
 		this.#state = "connected";
 		this.#persistent = opened.sessionPresent || grantedSessionExpiry(packet.properties.sessionExpirySeconds, this.#limits) > 0;
-		this.#session = new LiveSession(packet, this.#clientId, this.persistent, this.#limits, nowMs);
+		this.#session = new LiveSession(packet, this.#clientId, this.#granted?.tenancy, this.persistent, this.#limits, nowMs);
 		this.#session.resume(opened, () => this.#greet(packet, opened.sessionPresent, nowMs), this.#effects);
 		this.#connect = undefined;
-		this.#authenticationData = undefined;
+		this.#granted = undefined;
 		const early = this.#early ?? [];
 		this.#early = undefined;
 		for (const waiting of early) if (this.#state === "connected") this.#connectedPacket(waiting, nowMs);
 	}
 
 	#greet(packet: ConnectPacket, sessionPresent: boolean, nowMs: number): void {
-		const assignedClientId = packet.clientId === "" ? this.#clientId : undefined;
-		const properties = connackProperties(packet, assignedClientId, this.#authenticationData, this.#limits);
+		const assignedClientId = packet.clientId === "" ? this.#granted?.assignedClientId : undefined;
+		const properties = connackProperties(packet, assignedClientId, this.#granted?.authenticationData, this.#limits);
 		this.#effects.push({ kind: "send", packet: { kind: "connack", reasonCode: ReasonCode.success, sessionPresent, properties } });
 		this.#keepAliveMs = grantedKeepAlive(packet, this.#limits) * 1500; // 1.5 times, in ms [MQTT-3.1.2-22]
 		this.#effects.push({ kind: "setTimer", atMs: this.#keepAliveMs > 0 ? nowMs + this.#keepAliveMs : Number.POSITIVE_INFINITY });
@@ -405,12 +410,12 @@ export class Channel {
 		this.#effects.push({ kind: "send", packet: { kind: "connack", reasonCode: told, sessionPresent: false, properties } });
 	}
 
-	#leave(reasonCode: ReasonCode, reason: string, how: CloseKind | undefined): void {
+	#leave(reasonCode: ReasonCode, reason: string, how: CloseKind | undefined, will: "discard" | "keep" = "keep"): void {
 		if (this.#state === "connected" && this.#version === 5) {
 			this.#effects.push({ kind: "send", packet: { kind: "disconnect", reasonCode: disconnectCode(reasonCode), reasonString: reason } });
 		}
 		// After a takeover the session belongs to the other connection: it is neither closed nor its will published.
-		if (how !== undefined) this.#closeSession(undefined, "keep");
+		if (how !== undefined) this.#closeSession(undefined, will, reasonCode === ReasonCode.serverShuttingDown);
 		else {
 			this.#session?.outbox.abandon(this.#effects);
 			this.#effects.push({ kind: "handOver" });
@@ -418,10 +423,10 @@ export class Channel {
 		this.#close(how ?? closeKind(reasonCode), reasonCode, reason);
 	}
 
-	#closeSession(sessionExpirySeconds: number | undefined, will: "discard" | "keep"): void {
+	#closeSession(sessionExpirySeconds: number | undefined, will: "discard" | "keep", sentAway = false): void {
 		if (this.#state !== "opening" && this.#state !== "connected") return;
 		this.#session?.outbox.abandon(this.#effects);
-		this.#effects.push({ kind: "closeSession", sessionExpirySeconds, will });
+		this.#effects.push({ kind: "closeSession", sessionExpirySeconds, will, sentAway });
 	}
 
 	#close(how: CloseKind, reasonCode: ReasonCode, reason: string): void {

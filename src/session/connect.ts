@@ -2,8 +2,9 @@
 
 import type { ConnackProperties, ConnectPacket } from "../mqtt/packet.ts";
 import { ReasonCode } from "../mqtt/reason_code.ts";
+import { isReserved } from "../mqtt/tenancy.ts";
 import { levelCount } from "../mqtt/topic.ts";
-import type { ChannelLimits } from "./effects.ts";
+import type { AuthenticatedEvent, ChannelLimits, OpenSessionEffect } from "./effects.ts";
 
 export interface Problem {
 	readonly reasonCode: ReasonCode;
@@ -37,6 +38,27 @@ export function grantedKeepAlive(packet: ConnectPacket, limits: ChannelLimits): 
 /** Session Expiry Interval that is in force, in seconds. A v3 session without CleanSession is kept as long as the server keeps any. */
 export function grantedSessionExpiry(requestedSeconds: number, limits: ChannelLimits): number {
 	return Math.min(requestedSeconds, limits.maxSessionExpirySeconds);
+}
+
+/** The session to open for a client that was let in, with the names that the broker has for it; or what is wrong with its own. */
+export function sessionToOpen(
+	packet: ConnectPacket,
+	{ assignedClientId, tenancy }: AuthenticatedEvent,
+	limits: ChannelLimits,
+): OpenSessionEffect | Problem {
+	const ownId = packet.clientId === "" ? assignedClientId : packet.clientId;
+	const clientId = tenancy === undefined ? ownId : tenancy.clientId(ownId);
+	if (clientId === undefined || isReserved(ownId)) {
+		return { reasonCode: ReasonCode.clientIdentifierNotValid, reason: "the client id is too long, or in the space of tenants" };
+	}
+	let { will } = packet;
+	if (will !== undefined && tenancy !== undefined) {
+		const topic = tenancy.topic(will.topic);
+		if (topic === undefined) return { reasonCode: ReasonCode.topicNameInvalid, reason: "the will topic is too long" };
+		will = { ...will, topic };
+	}
+	const sessionExpirySeconds = grantedSessionExpiry(packet.properties.sessionExpirySeconds, limits);
+	return { kind: "openSession", clientId, cleanStart: packet.cleanStart, sessionExpirySeconds, will };
 }
 
 /** CONNACK properties of an accepted v5 CONNECT: whatever differs from the default of the specification. */

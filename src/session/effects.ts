@@ -8,6 +8,7 @@
 import type { Message } from "../mqtt/message.ts";
 import type { ClientPacket, ProtocolVersion, QoS, ServerPacket, WillFields } from "../mqtt/packet.ts";
 import type { ReasonCode } from "../mqtt/reason_code.ts";
+import type { Tenancy } from "../mqtt/tenancy.ts";
 import type { LogEntry, OpenedSession } from "../store/store.ts";
 import type { CloseKind } from "../transport/socket.ts";
 import type { Subscription } from "./subscription.ts";
@@ -28,18 +29,23 @@ export interface Delivery {
 	readonly shared: boolean;
 }
 
+/** The client may come in, or stay. */
+export interface AuthenticatedEvent {
+	readonly kind: "authenticated";
+	/** Client id to use where the client sent none. */
+	readonly assignedClientId: string;
+	readonly authenticationData: Uint8Array | undefined;
+	/** Space of names that the client lives in; absent for a client of no tenant. */
+	readonly tenancy?: Tenancy | undefined;
+}
+
 /** What becomes of the connection. */
 export type LifecycleEvent =
 	/** The decoder met bytes that are not MQTT; nothing more will come from it. `version` is the decoder's. */
 	| { readonly kind: "malformed"; readonly version: ProtocolVersion; readonly reasonCode: ReasonCode; readonly reason: string }
 	/** A WebSocket text frame came [MQTT-6.0.0-1]. */
 	| { readonly kind: "textFrame" }
-	| {
-			readonly kind: "authenticated";
-			/** Client id to use where the client sent none. */
-			readonly assignedClientId: string;
-			readonly authenticationData: Uint8Array | undefined;
-	  }
+	| AuthenticatedEvent
 	| { readonly kind: "authenticationContinues"; readonly authenticationData: Uint8Array }
 	| { readonly kind: "authenticationRefused"; readonly reasonCode: ReasonCode }
 	| { readonly kind: "opened"; readonly session: OpenedSession }
@@ -50,6 +56,8 @@ export type LifecycleEvent =
 	| { readonly kind: "takenOver" }
 	/** The server ends the connection. */
 	| { readonly kind: "end"; readonly reasonCode: ReasonCode; readonly reason: string }
+	/** The client may do nothing any more: the connection ends and its will is not published. */
+	| { readonly kind: "revoked"; readonly reason: string }
 	| { readonly kind: "socketClosed" };
 
 /** What becomes of an open session's messages and subscriptions. */
@@ -71,7 +79,9 @@ export type SessionEvent =
 	/** The checkpoint with this serial number is stored. */
 	| { readonly kind: "recorded"; readonly serial: number }
 	/** The retained messages of a new subscription are out: what its log holds may follow. */
-	| { readonly kind: "retainedSent" };
+	| { readonly kind: "retainedSent" }
+	/** The logs that this session reads may have more than it has heard of. */
+	| { readonly kind: "lookAgain" };
 
 export type Input = ClientPacket | SessionEvent | LifecycleEvent;
 
@@ -99,6 +109,15 @@ export interface SubscribeEntry {
 	readonly problem: ReasonCode;
 }
 
+/** Client id and will topic are those of the broker, where a tenant's client has others. */
+export interface OpenSessionEffect {
+	readonly kind: "openSession";
+	readonly clientId: string;
+	readonly cleanStart: boolean;
+	readonly sessionExpirySeconds: number;
+	readonly will: WillFields | undefined;
+}
+
 export type Effect =
 	| { readonly kind: "send"; readonly packet: ServerPacket }
 	/** Send PUBLISH with QoS 1 or 2. */
@@ -114,13 +133,7 @@ export type Effect =
 			/** `connect`: first packet; `next`: answer within an exchange; `again`: re-authentication begins. */
 			readonly step: "connect" | "next" | "again";
 	  }
-	| {
-			readonly kind: "openSession";
-			readonly clientId: string;
-			readonly cleanStart: boolean;
-			readonly sessionExpirySeconds: number;
-			readonly will: WillFields | undefined;
-	  }
+	| OpenSessionEffect
 	/** The session is open: these (resumed) subscriptions take part in matching from now on. */
 	| { readonly kind: "attach"; readonly subscriptions: readonly Subscription[] }
 	| { readonly kind: "publish"; readonly message: Message; readonly packetId: number }
@@ -143,8 +156,13 @@ export type Effect =
 	| { readonly kind: "setTimer"; readonly atMs: number }
 	/** Another connection has the session now: only the last progress of this one is to be stored. */
 	| { readonly kind: "handOver" }
-	/** The session's connection ends. */
-	| { readonly kind: "closeSession"; readonly sessionExpirySeconds: number | undefined; readonly will: "discard" | "keep" }
+	/** The session's connection ends. `sentAway`: for the server's own reasons, so that the client is expected back at once. */
+	| {
+			readonly kind: "closeSession";
+			readonly sessionExpirySeconds: number | undefined;
+			readonly will: "discard" | "keep";
+			readonly sentAway: boolean;
+	  }
 	/** Close the socket after what was sent before. Always the last effect of a channel. */
 	| { readonly kind: "close"; readonly how: CloseKind; readonly reasonCode: ReasonCode; readonly reason: string };
 

@@ -1,6 +1,7 @@
 /** A session while its client is connected: publications in, deliveries out, subscriptions. What a channel has once it is open. */
 
 import type { ClientPacket, ConnectPacket } from "../mqtt/packet.ts";
+import type { Tenancy } from "../mqtt/tenancy.ts";
 import type { OpenedSession } from "../store/store.ts";
 import type { Problem } from "./connect.ts";
 import type { ChannelLimits, Effect, SessionEvent } from "./effects.ts";
@@ -16,8 +17,18 @@ export class LiveSession {
 	readonly subscriptions: Subscriptions;
 	readonly #publications: Publications;
 
-	/** @param persistent Whether the session outlives the connection. */
-	constructor(packet: ConnectPacket, clientId: string, persistent: boolean, limits: ChannelLimits, nowMs: number) {
+	/**
+	 * @param clientId As the session is called in the broker.
+	 * @param persistent Whether the session outlives the connection.
+	 */
+	constructor(
+		packet: ConnectPacket,
+		clientId: string,
+		tenancy: Tenancy | undefined,
+		persistent: boolean,
+		limits: ChannelLimits,
+		nowMs: number,
+	) {
 		this.outbox = new Outbox({
 			clientId,
 			persistent,
@@ -26,7 +37,7 @@ export class LiveSession {
 			maxQueued: limits.maxQueuedMessages,
 		});
 		const { maxTopicLevels, maxSubscriptions } = limits;
-		this.subscriptions = new Subscriptions({ persistent, maxTopicLevels, maxSubscriptions }, this.outbox);
+		this.subscriptions = new Subscriptions({ persistent, maxTopicLevels, maxSubscriptions, tenancy }, this.outbox);
 		this.#publications = new Publications(limits, clientId, packet.protocolVersion === 5, nowMs);
 	}
 
@@ -92,6 +103,7 @@ export class LiveSession {
 				this.outbox.recorded(event.serial, effects);
 				return undefined;
 			case "retainedSent":
+			case "lookAgain":
 				this.outbox.released(effects);
 				return undefined;
 			case "subscribed":

@@ -338,6 +338,7 @@ export class Outbox {
 			if (entry.seq <= entry.subscription.cursor || !this.#logs.reads(entry.subscription)) continue;
 			this.#logs.pass(entry.subscription, entry.seq);
 			if (options.noLocal && message.publisher === this.#options.clientId) continue;
+			if (entry.subscription.supersedes(message)) continue;
 			const granted = effectiveQos(message.qos, options.qos);
 			if (granted > qos) {
 				qos = granted;

@@ -5,6 +5,7 @@
 
 import { ABSENT, type SubscribePacket, type SubscriptionRequest, type UnsubscribePacket } from "../mqtt/packet.ts";
 import { ReasonCode } from "../mqtt/reason_code.ts";
+import { filterRefusal, type Tenancy } from "../mqtt/tenancy.ts";
 import { filterProblem, parseShare } from "../mqtt/topic.ts";
 import type { StoredSubscription } from "../store/store.ts";
 import type { Problem } from "./connect.ts";
@@ -20,6 +21,8 @@ export interface SubscriptionsOptions {
 	readonly persistent: boolean;
 	readonly maxTopicLevels: number;
 	readonly maxSubscriptions: number;
+	/** Where the filters are that the client names; `undefined` for a client of no tenant. */
+	readonly tenancy: Tenancy | undefined;
 }
 
 export class Subscriptions {
@@ -90,7 +93,10 @@ export class Subscriptions {
 	#begin(packet: SubscribePacket | UnsubscribePacket, effects: Effect[]): Problem | undefined {
 		if (packet.kind === "subscribe") return this.#subscribe(packet, effects);
 		// One after the other: a filter that stands twice is gone when its turn comes again [MQTT-3.10.4-6].
-		const subscriptions = packet.filters.map((filter) => {
+		const { tenancy } = this.#options;
+		const subscriptions = packet.filters.map((named) => {
+			const filter = tenancy === undefined ? named : tenancy.filter(named);
+			if (filter === undefined) return undefined;
 			const subscription = this.#byFilter.get(filter); // [MQTT-3.10.4-1]
 			this.#byFilter.delete(filter);
 			this.#outbox.unsubscribed(filter);
@@ -104,22 +110,26 @@ export class Subscriptions {
 		const subscriptionId = packet.subscriptionId === ABSENT ? 0 : packet.subscriptionId;
 		const entries: SubscribeEntry[] = [];
 		const added = new Map<string, Subscription>();
+		const { maxTopicLevels, tenancy } = this.#options;
 		for (const request of packet.requests) {
-			const invalid = filterProblem(request.filter, this.#options.maxTopicLevels) !== undefined;
+			const invalid = filterProblem(request.filter, maxTopicLevels) !== undefined;
 			if (!invalid && request.noLocal && parseShare(request.filter) !== undefined) {
 				return { reasonCode: ReasonCode.protocolError, reason: "No Local on a shared subscription" }; // [MQTT-3.8.3-4]
 			}
-			entries.push(this.#entry(request, subscriptionId, invalid, added));
+			const problem = invalid ? ReasonCode.topicFilterInvalid : filterRefusal(request.filter, tenancy);
+			const filter = (problem === ReasonCode.success ? tenancy?.filter(request.filter) : undefined) ?? request.filter;
+			entries.push(this.#entry({ ...request, filter }, subscriptionId, problem, added));
 		}
 		effects.push({ kind: "subscribe", packetId: packet.packetId, entries });
 		return undefined;
 	}
 
-	#entry(request: SubscriptionRequest, subscriptionId: number, invalid: boolean, added: Map<string, Subscription>): SubscribeEntry {
+	/** @param request With the filter as the broker knows it, unless there is a problem. */
+	#entry(request: SubscriptionRequest, subscriptionId: number, problem: ReasonCode, added: Map<string, Subscription>): SubscribeEntry {
 		const { filter, retainHandling } = request;
 		const replaces = added.get(filter) ?? this.#byFilter.get(filter);
-		const subscription = new Subscription({ ...request, subscriptionId }, this.#options.persistent && !invalid);
-		if (invalid) return { subscription, replaces, problem: ReasonCode.topicFilterInvalid };
+		const subscription = new Subscription({ ...request, subscriptionId }, this.#options.persistent && problem === ReasonCode.success);
+		if (problem !== ReasonCode.success) return { subscription, replaces, problem };
 		if (replaces === undefined && this.#byFilter.size + added.size >= this.#options.maxSubscriptions) {
 			return { subscription, replaces, problem: ReasonCode.quotaExceeded };
 		}
