@@ -1,6 +1,6 @@
 """Paho as the test uses it: does what is asked on standard input, one JSON object a line, and says what happens the same way.
 
-Commands:   connect {port, transport, version, id, clean, will, expiry, keepalive}, subscribe {topic, qos}, unsubscribe {topic},
+Commands:   connect {port, transport, version, id, clean, will, expiry, keepalive, password}, subscribe {topic, qos}, unsubscribe {topic},
             publish {topic, payload, qos, retain, properties}, disconnect {}
 Events:     connected {code, present}, subscribed {granted}, unsubscribed {}, published {}, disconnected {code},
             message {topic, payload, qos, retain, dup, properties}
@@ -39,7 +39,7 @@ class Session:
         self.client = None
         self.version = 4
 
-    def connect(self, port, transport, version, id="", clean=True, will=None, expiry=0, keepalive=60):
+    def connect(self, port, transport, version, id="", clean=True, will=None, expiry=0, keepalive=60, password=None):
         self.version = version
         options = {"client_id": id, "protocol": version, "transport": transport}
         if version < 5:
@@ -49,6 +49,8 @@ class Session:
         client = mqtt.Client(**options)
         if transport == "websockets":
             client.ws_set_options(path="/mqtt")
+        if password is not None:
+            client.username_pw_set("anything", password)
         client.on_connect = lambda c, u, flags, code, *_: say("connected", code=number(code), present=flags["session present"])
         client.on_disconnect = lambda c, u, code, *_: say("disconnected", code=number(code))
         client.on_subscribe = lambda c, u, mid, granted, *_: say("subscribed", granted=[number(code) for code in granted])

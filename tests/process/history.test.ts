@@ -130,6 +130,14 @@ describe("history", () => {
 		assert.deepEqual(judge([...start, closed("a", 1), delivered(1, 1, "b")]).violations, []);
 	});
 
+	it("the first may learn of its end after that, if nothing more comes to it", () => {
+		const group = ["a", "b"].map((client) => subscribed(client, 1, "$share/g/load/#"));
+		const both = [...group, published(1, 1), published(2, 1), delivered(1, 1, "a"), delivered(1, 1, "b")];
+		const { violations, repeated } = judge([...both, closed("a", 1)]);
+		assert.deepEqual([violations, repeated], [[], 1]);
+		assert.match(judge([...both, delivered(2, 1, "a"), closed("a", 1)]).violations.join(), /p:1 twice without need/);
+	});
+
 	it("a session that is not present when its client comes back is found", () => {
 		assertFaulted(/the session of s is gone/, connected("s", false));
 		assert.deepEqual(verdictOf(connected("s", true)).violations, []);

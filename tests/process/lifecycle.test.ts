@@ -91,14 +91,14 @@ describe("lifecycle: the end", () => {
 
 	it("while it drains it is not ready and takes nobody in", async (t) => {
 		const server = await startServer(t, { DRAIN_SECONDS: "4" });
-		const client = await RawClient.connect(server);
+		const [first, second] = [await RawClient.connect(server), await RawClient.connect(server)];
 		assert.equal((await fetch(`http://127.0.0.1:${server.wsPort}/readyz`)).status, 200);
 		const ended = server.kill("SIGTERM");
-		await client.expectDisconnect(SHUTTING_DOWN);
+		await first.expectDisconnect(SHUTTING_DOWN);
 		assert.equal((await fetch(`http://127.0.0.1:${server.wsPort}/readyz`)).status, 503);
 		const late = await RawClient.open(server);
 		await late.expectClosed();
-		await server.kill("SIGINT");
+		await second.expectDisconnect(SHUTTING_DOWN);
 		assert.equal((await ended).code, 0);
 	});
 

@@ -74,13 +74,27 @@ export async function webSocketClient(options: RawConnectOptions): Promise<Contr
 	};
 }
 
+export interface StreamOptions {
+	readonly port: number;
+	/** Present: TLS. */
+	readonly tls?: ConnectionOptions;
+	/** What a proxy in between would write first, before TLS; it gets the port of the client's end. */
+	readonly preamble?: (localPort: number) => string | Uint8Array;
+}
+
 /** Connects over TCP, or TLS with `tls`. */
-export async function streamClient({ port, tls }: { readonly port: number; readonly tls?: ConnectionOptions }): Promise<ContractClient> {
-	const stream: TcpSocket = tls ? connectTls({ host: "127.0.0.1", port, ...tls }) : connectTcp({ host: "127.0.0.1", port });
+export async function streamClient({ port, tls, preamble }: StreamOptions): Promise<ContractClient> {
+	const plain = tls && !preamble ? undefined : connectTcp({ host: "127.0.0.1", port });
+	if (plain && preamble) {
+		await new Promise<void>((resolve, reject) => void plain.once("error", reject).once("connect", () => resolve()));
+		plain.write(preamble(plain.localPort ?? 0));
+	}
+	const stream: TcpSocket = tls ? connectTls({ host: "127.0.0.1", port, ...tls, ...(plain && { socket: plain }) }) : (plain as TcpSocket);
 	stream.setNoDelay(true);
 	await new Promise<void>((resolve, reject) => {
 		stream.once("error", reject);
-		stream.once(tls ? "secureConnect" : "connect", () => resolve());
+		if (preamble && !tls) resolve();
+		else stream.once(tls ? "secureConnect" : "connect", () => resolve());
 	});
 	const inbox = new Inbox();
 	stream.on("error", () => {});
@@ -92,7 +106,7 @@ export async function streamClient({ port, tls }: { readonly port: number; reado
 		});
 	});
 	return {
-		localPort: stream.localPort ?? 0,
+		localPort: (plain ?? stream).localPort ?? 0,
 		write: (bytes) => void stream.write(bytes),
 		writeTogether: (messages) => void stream.write(Buffer.concat(messages)),
 		writeInPieces: (bytes) => {

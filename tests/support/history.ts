@@ -87,6 +87,8 @@ class Judge {
 	readonly #known = new Set<string>();
 	/** Connections that are over. */
 	readonly #closed = new Set<string>();
+	/** Repetitions by the connection of the delivery before, which the broker may have ended before its client could see that. */
+	readonly #doubtful = new Map<string, string[]>();
 	#acknowledged = 0;
 	#delivered = 0;
 	#repeated = 0;
@@ -94,6 +96,7 @@ class Judge {
 
 	judge(events: readonly HistoryEvent[]): Verdict {
 		for (const [at, event] of events.entries()) this.#take(event, at);
+		for (const place of [...this.#doubtful.keys()]) this.#wasNotOver(place);
 		const lost = this.#judgeLosses();
 		return {
 			acknowledged: this.#acknowledged,
@@ -113,6 +116,8 @@ class Judge {
 				break;
 			case "closed":
 				this.#closed.add(`${event.client}#${event.connection}`);
+				this.#repeated += this.#doubtful.get(`${event.client}#${event.connection}`)?.length ?? 0;
+				this.#doubtful.delete(`${event.client}#${event.connection}`);
 				break;
 			case "subscribing":
 				this.#readerOf(event);
@@ -177,6 +182,7 @@ class Judge {
 			const qos = Math.min(sent.event.qos, reader.qos);
 			if (event.qos !== qos) this.#violation(`${subscriber} got ${name} with QoS ${event.qos} instead of ${qos}`);
 			const place = `${subscriber}#${connection}`;
+			this.#wasNotOver(place);
 			const before = reader.seen.get(sent);
 			reader.seen.set(sent, place);
 			if (before === undefined) this.#judgeOrder(reader, sent);
@@ -184,22 +190,37 @@ class Judge {
 		}
 	}
 
-	/** Only first deliveries have an order, and a share group has none. */
-	#judgeOrder(reader: Reader, { event }: Sent): void {
-		if (reader.shared) return;
+	/**
+	 * Only first deliveries have an order, and a share group has none. What was sent again, and first before the subscription,
+	 * may come as a repetition alone, behind what its publisher sent later.
+	 */
+	#judgeOrder(reader: Reader, { event, at, resent }: Sent): void {
+		if (reader.shared || (resent && at < reader.at)) return;
 		const lane = `${event.client} ${event.topic} ${event.qos}`;
 		const newest = reader.newest.get(lane) ?? -1;
 		if (event.seq < newest) this.#violation(`${reader.name} got ${nameOf(event)} first after ${event.client}:${newest}`);
 		else reader.newest.set(lane, event.seq);
 	}
 
-	/** QoS 1 may repeat what was sent twice, and what was delivered on a connection that is over, since nobody knows whether it was acknowledged. */
+	/** The connection lives: what was delivered on it was repeated elsewhere without need. */
+	#wasNotOver(place: string): void {
+		for (const sentence of this.#doubtful.get(place) ?? []) this.#violation(sentence);
+		this.#doubtful.delete(place);
+	}
+
+	/**
+	 * QoS 1 may repeat what was sent twice, and what was delivered on a connection that is over, since nobody knows whether it was
+	 * acknowledged. The broker knows that before the client: such a connection has to end with nothing more delivered on it.
+	 */
 	#judgeRepetition(reader: Reader, sent: Sent, qos: number, before: string, now: string): void {
 		const name = nameOf(sent.event);
 		const excused = (sent.event.qos === 1 && sent.resent) || this.#closed.has(before);
 		if (qos === 2) this.#violation(`${reader.name} got ${name} twice with QoS 2, on ${before} and ${now}`);
-		else if (qos === 1 && !excused) this.#violation(`${reader.name} got ${name} twice without need, on ${before} and ${now}`);
-		else this.#repeated++;
+		else if (qos === 1 && !excused) {
+			const sentence = `${reader.name} got ${name} twice without need, on ${before} and ${now}`;
+			if (before === now) this.#violation(sentence);
+			else this.#doubtful.set(before, [...(this.#doubtful.get(before) ?? []), sentence]);
+		} else this.#repeated++;
 	}
 
 	/** Every acknowledged publication that came after a SUBACK has reached its subscription. */

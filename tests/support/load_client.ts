@@ -27,6 +27,8 @@ export interface LoadOptions {
 	readonly ports: { readonly PORT: string; readonly MQTT_TCP_PORT: string };
 	/** Where to write what happens. */
 	readonly events: HistoryEvent[];
+	/** A will below `load/will`: it is nobody's publication, so that whoever gets it breaks the history. */
+	readonly will?: boolean;
 }
 
 interface Wire {
@@ -109,7 +111,7 @@ abstract class LoadClient {
 	}
 
 	async #connect(): Promise<void> {
-		const { clientId, version, transport, ports } = this.options;
+		const { clientId, version, transport, ports, will = false } = this.options;
 		const decoder = parser({ protocolVersion: version });
 		const wire = await openWire(transport, Number(transport === "ws" ? ports.PORT : ports.MQTT_TCP_PORT), (bytes) => decoder.parse(bytes));
 		this.#wire = wire;
@@ -129,7 +131,16 @@ abstract class LoadClient {
 			}
 		});
 		const properties = version === 5 ? { properties: this.properties } : {};
-		this.send({ cmd: "connect", protocolId: "MQTT", protocolVersion: version, clientId, clean: false, keepalive: 0, ...properties });
+		this.send({
+			cmd: "connect",
+			protocolId: "MQTT",
+			protocolVersion: version,
+			clientId,
+			clean: false,
+			keepalive: 0,
+			...properties,
+			...(will && willOf(clientId)),
+		});
 		await wire.closed;
 		clearTimeout(timer);
 	}
@@ -315,6 +326,10 @@ export class LoadSubscriber extends LoadClient {
 		}
 		this.#acks = [];
 	}
+}
+
+function willOf(clientId: string): AnyPacket {
+	return { will: { topic: `load/will/${clientId}`, payload: `the-will-of-${clientId} 0`, qos: 1, retain: false } };
 }
 
 /** A payload for the history: what is too long to be kept for every delivery is told by its hash. */

@@ -24,7 +24,7 @@ export interface Target {
 }
 
 /** What a client runs on: a TCP socket, or a WebSocket that looks like one. */
-interface ByteSocket {
+export interface ByteSocket {
 	/** WebSocket only. */
 	readonly closeCode?: number;
 	write(bytes: Uint8Array): unknown;
@@ -58,7 +58,8 @@ export function freshId(prefix = "client"): string {
 export class RawClient {
 	readonly #socket: ByteSocket;
 	readonly #received: AnyPacket[] = [];
-	#wake: (() => void) | undefined;
+	/** Called with every packet and with the end. */
+	readonly #waiting = new Set<() => void>();
 	#closed = false;
 	#version: Version;
 	/** All bytes that came. */
@@ -77,7 +78,7 @@ export class RawClient {
 		socket.on("error", () => {});
 		socket.on("close", () => {
 			this.#closed = true;
-			this.#wake?.();
+			for (const wake of this.#waiting) wake();
 		});
 	}
 
@@ -92,6 +93,11 @@ export class RawClient {
 			socket.once("connect", resolve);
 			socket.once("error", reject);
 		});
+		return new RawClient(socket, version);
+	}
+
+	/** Speaks over a connection that is open already, such as a TLS socket or a `WebSocketStream`. Sends nothing. */
+	static over(socket: ByteSocket, version: Version = 5): RawClient {
 		return new RawClient(socket, version);
 	}
 
@@ -243,20 +249,21 @@ export class RawClient {
 
 	#push(packet: AnyPacket): void {
 		this.#received.push(packet);
-		this.#wake?.();
+		for (const wake of this.#waiting) wake();
 	}
 
 	async #wait(ready: () => boolean): Promise<void> {
 		const deadline = Date.now() + TIMEOUT_MS;
 		while (!ready() && Date.now() < deadline) {
 			await new Promise<void>((resolve) => {
-				const timer = setTimeout(resolve, deadline - Date.now());
-				this.#wake = () => {
+				const wake = () => {
 					clearTimeout(timer);
+					this.#waiting.delete(wake);
 					resolve();
 				};
+				const timer = setTimeout(wake, deadline - Date.now());
+				this.#waiting.add(wake);
 			});
-			this.#wake = undefined;
 		}
 	}
 }

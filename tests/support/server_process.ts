@@ -60,9 +60,23 @@ export interface ServerProcess {
 	kill(signal: "SIGTERM" | "SIGINT" | "SIGKILL"): Promise<Ended>;
 }
 
-/** Starts a server and waits until it is ready. It is on free ports, knows no users and keeps nothing, unless `env` says otherwise. */
-export async function startServer(t: Cleanup, env: Environment = {}): Promise<ServerProcess> {
-	const program = startProgram(t, [], env);
+/** What a server runs on. */
+export type Runtime = "bun" | "deno";
+
+/** The runtime that runs the test. */
+export const OWN_RUNTIME: Runtime = "Deno" in globalThis ? "deno" : "bun";
+
+/**
+ * Starts a server and waits until it is ready. It is on free ports, knows no users and keeps nothing, unless `env` says otherwise.
+ * @param folder Of another copy of the sources.
+ */
+export async function startServer(
+	t: Cleanup,
+	env: Environment = {},
+	runtime: Runtime = OWN_RUNTIME,
+	folder: string = root,
+): Promise<ServerProcess> {
+	const program = startProgram(t, [], env, runtime, folder);
 	await program.until("server that is ready", () => linesOf(program).find(({ message }) => message === "Shoal is ready"));
 	const listening = linesOf(program).filter(({ message }) => message === "Listening");
 	const portOf = (transport: string): number => Number(listening.find((line) => line.transport === transport)?.port ?? 0);
@@ -139,10 +153,11 @@ async function reservePort(): Promise<number> {
 	}
 }
 
-function startProgram(t: Cleanup, args: readonly string[], env: Environment): Program {
-	const run = "Deno" in globalThis ? ["run", "-A"] : [];
+function startProgram(t: Cleanup, args: readonly string[], env: Environment, runtime: Runtime = OWN_RUNTIME, cwd: string = root): Program {
+	const run = runtime === "deno" ? ["run", "-A"] : [];
+	const command = runtime === OWN_RUNTIME ? process.execPath : join(root, "node_modules/.bin", runtime);
 	const inherited = Object.fromEntries(INHERITED.map((name) => [name, process.env[name]]).filter(([, value]) => value !== undefined));
-	return Program.start(t, process.execPath, [...run, "server.ts", ...args], { cwd: root, env: { ...inherited, ...DEFAULTS, ...env } });
+	return Program.start(t, command, [...run, "server.ts", ...args], { cwd, env: { ...inherited, ...DEFAULTS, ...env } });
 }
 
 /** The whole lines of its log. What a runtime says by itself is none. */

@@ -1,7 +1,7 @@
 /** A WebSocket with the look of a TCP socket: the payload of binary frames is data. What `RawClient` runs on over WebSocket. */
 
 import { EventEmitter } from "node:events";
-import { Opcode, RawWebSocket } from "./raw_websocket.ts";
+import { Opcode, type RawConnectOptions, RawWebSocket } from "./raw_websocket.ts";
 
 export class WebSocketStream extends EventEmitter {
 	readonly socket: RawWebSocket;
@@ -12,8 +12,8 @@ export class WebSocketStream extends EventEmitter {
 	}
 
 	/** Opens a WebSocket with this subprotocol. */
-	static async connect(port: number, protocol: string): Promise<WebSocketStream> {
-		const stream = new WebSocketStream(await RawWebSocket.connect({ port, protocols: [protocol] }));
+	static async connect(port: number, protocol: string, options: Partial<RawConnectOptions> = {}): Promise<WebSocketStream> {
+		const stream = new WebSocketStream(await RawWebSocket.connect({ port, protocols: [protocol], ...options }));
 		void stream.#read();
 		return stream;
 	}
