@@ -5,20 +5,28 @@
 
 import { spawnSync } from "node:child_process";
 import { existsSync, lstatSync, statSync } from "node:fs";
-import { delimiter, join } from "node:path";
+import { delimiter, isAbsolute, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 
 /** Folder of the repository. */
 export const root = fileURLToPath(new URL("..", import.meta.url));
 
-/** Programs that the tests start, each under the names it may have, with the Debian package that brings it. */
+/** Programs that the tests start, each under the names or the path that it may have, with the Debian package that brings it. */
 const TOOLS = [
 	{ commands: ["redis-server"], debian: "redis-server" },
 	{ commands: ["mosquitto"], debian: "mosquitto" },
 	{ commands: ["mosquitto_pub"], debian: "mosquitto-clients" },
 	{ commands: ["chromium", "chromium-browser", "google-chrome"], debian: "chromium" },
 	{ commands: ["openssl"], debian: "openssl" },
+	{ commands: ["curl"], debian: "curl" },
+	{ commands: ["promtool"], debian: "prometheus" },
+	{ commands: ["haproxy"], debian: "haproxy" },
+	{ commands: ["nginx"], debian: "nginx" },
+	{ commands: ["/usr/lib/nginx/modules/ngx_stream_module.so"], debian: "libnginx-mod-stream" },
+	{ commands: ["caddy"], debian: "caddy" },
+	{ commands: ["systemd-analyze"], debian: "systemd" },
+	{ commands: ["faketime"], debian: "faketime" },
 ];
 const PAHO = "python3-paho-mqtt";
 
@@ -71,6 +79,7 @@ function missingTools() {
 
 /** @param {string} command */
 function onPath(command) {
+	if (isAbsolute(command)) return existsSync(command);
 	const folders = [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin"];
 	return folders.some((folder) => existsSync(join(folder, command)));
 }
