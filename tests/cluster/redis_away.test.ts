@@ -75,7 +75,7 @@ async function flood(client: RawClient, topic: string): Promise<void> {
 describe("Redis away from replicas on both runtimes", () => {
 	const replicas = suiteReplicas({
 		runtimes: MIXED,
-		env: { REPLICA_LEASE_SECONDS: "2", MAX_WAITING_BYTES: `${MAX_WAITING_BYTES}` },
+		env: { REPLICA_LEASE_SECONDS: "4", MAX_WAITING_BYTES: `${MAX_WAITING_BYTES}` },
 	});
 
 	for (const [index, seconds] of AWAY.entries()) {
@@ -143,7 +143,7 @@ describe("Redis away from replicas on both runtimes", () => {
 				});
 			}
 			// Longer than a lease, so that whoever took others for dead would have ended them.
-			await sleep(2500);
+			await sleep(4500);
 			for (const client of [...idle, publisher, speaker, listener]) await client.expectNothing();
 			assert.deepEqual([reader.client.closed, live.client.closed], [false, false]);
 			// Sessions are where they were.

@@ -5,7 +5,7 @@ import type { StoreError } from "../store.ts";
 import { type Argument, Link } from "./link.ts";
 import { away, Doubt, needsAnother, retryDelay, translate, WATCH_MS, type Wire, type WireOptions } from "./wire.ts";
 
-const MAX_RETRY_MS = 5000;
+const MAX_RETRY_MS = 1000;
 /** Sentinels are there to be asked often: they know when another server has taken over. */
 const MAX_SENTINEL_RETRY_MS = 500;
 

@@ -19,7 +19,7 @@ export interface SubscriberOptions {
 }
 
 const MIN_RETRY_MS = 50;
-const MAX_RETRY_MS = 5000;
+const MAX_RETRY_MS = 1000;
 const CONNECT_MS = 5000;
 
 export class Subscriber {
