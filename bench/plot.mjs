@@ -96,6 +96,7 @@ function draw({ title, kinds, value }) {
 	});
 	// A grey that can be read on white and on black: pages have either.
 	return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${y + 30}" font-family="system-ui, sans-serif" fill="#888">
+<title>${title}</title>
 ${text(10, 22, title, "start", 15)}
 ${[...lines, ...parts, ...legend].join("\n")}
 </svg>
