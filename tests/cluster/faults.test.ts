@@ -51,6 +51,16 @@ async function worksEverywhere(all: readonly Replica[]): Promise<void> {
 	await Promise.all([...readers, ...publishers].map((client) => client.destroy()));
 }
 
+/** The same after data were lost: a session that keeps nothing is cut when that is noticed, once, and subscribes again. */
+async function worksEverywhereAgain(all: readonly Replica[]): Promise<void> {
+	try {
+		await worksEverywhere(all);
+	} catch (error) {
+		if (!(error instanceof Error && error.message.startsWith("the connection was closed before"))) throw error;
+		await worksEverywhere(all);
+	}
+}
+
 /** Waits until none of them has anything to complain about any more. */
 async function quiet(all: readonly Replica[]): Promise<void> {
 	await sleep(500);
@@ -236,7 +246,7 @@ it("a Redis that has lost everything, or is an older backup of itself, is notice
 		assert.equal(gone.connack.sessionPresent, false);
 		await gone.disconnect({ properties: { sessionExpiryInterval: 0 } });
 	}
-	await worksEverywhere(all);
+	await worksEverywhereAgain(all);
 	await quiet(all);
 	await Promise.all([again.destroy(), publisher.destroy()]);
 });
