@@ -175,7 +175,7 @@ export class OrderedPublishing {
 				publication.storing = false;
 				this.#storing--;
 				if (isAway(error)) this.#failed(error);
-				else publication.reject(reasonOf(error));
+				else publication.reject(notStored(error));
 			},
 		);
 	}
@@ -200,14 +200,14 @@ export class OrderedPublishing {
 		const again = () => this.#askForRoutes().then(() => this.#spreading.reachLateComers(revised(message, revision), matching));
 		untilBack(again, () => !this.#stopped).then(
 			() => publication.resolve(ReasonCode.success),
-			(error) => publication.reject(reasonOf(error)),
+			(error) => publication.reject(notStored(error)),
 		);
 	}
 
 	/** Nothing is begun until the store is back: what failed now must come before what came later. */
 	#failed(error: unknown): void {
 		if (!isAway(error)) {
-			for (const publication of this.#open) if (!publication.storing) publication.reject(reasonOf(error));
+			for (const publication of this.#open) if (!publication.storing) publication.reject(notStored(error));
 			return;
 		}
 		this.#batches = [];
@@ -235,12 +235,4 @@ export class OrderedPublishing {
 
 function revised(message: Message, revision: number | undefined): Message {
 	return revision === undefined ? message : { ...message, revision };
-}
-
-function reasonOf(error: unknown): unknown {
-	try {
-		notStored(error);
-	} catch (reason) {
-		return reason;
-	}
 }

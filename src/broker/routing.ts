@@ -223,10 +223,15 @@ export class Routing {
 		if (matched.length > 0) this.deliverLive(message, matched, this.unstoredGroups(qos, matched));
 		const reasonCode = wanted ? ReasonCode.success : ReasonCode.noMatchingSubscribers;
 		if (stored === undefined) return reasonCode;
-		return stored.then(({ appended }) => {
-			this.deliverAppended(message, appended);
-			return reasonCode;
-		}, notStored);
+		return stored.then(
+			({ appended }) => {
+				this.deliverAppended(message, appended);
+				return reasonCode;
+			},
+			(error) => {
+				throw notStored(error);
+			},
+		);
 	}
 
 	/** Hands what waited for the retained messages to a subscription's receiver, in order. */
@@ -385,8 +390,8 @@ function isOwn(filter: string): boolean {
 	return filter.startsWith("$SYS/");
 }
 
-/** Tells a caller of `publish` why. */
-export function notStored(error: unknown): never {
+/** What a caller of `publish` is told of a failure of the store. */
+export function notStored(error: unknown): NotStored {
 	const full = error instanceof StoreError && error.code === "full";
-	throw new NotStored(full ? ReasonCode.quotaExceeded : ReasonCode.implementationSpecificError, error);
+	return new NotStored(full ? ReasonCode.quotaExceeded : ReasonCode.implementationSpecificError, error);
 }

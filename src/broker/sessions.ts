@@ -21,7 +21,9 @@ export interface ConnectedClient {
 	/** How it was authenticated. */
 	readonly method: string;
 	readonly address: string;
+	/** `ws`, `wss`, `tcp` or `tls`. */
 	readonly transport: string;
+	/** 3, 4 or 5. */
 	readonly protocolVersion: number;
 	readonly connectedAtMs: number;
 }

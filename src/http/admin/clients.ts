@@ -1,30 +1,11 @@
 /** Connected clients over HTTP: those of this replica to look at, and those of all replicas to send away. */
 
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
+import type { Kick } from "../../broker/cluster.ts";
+import type { ConnectedClient } from "../../broker/sessions.ts";
 import type { AdminEnv } from "./access.ts";
 import { PROBLEMS } from "./problem.ts";
 import { clientIdSchema, jsonAnswer, pageOf, pageQuery, pageSchema, timeOf, timeSchema } from "./schemas.ts";
-
-/** A client that is connected here. */
-export interface ConnectedClient {
-	readonly clientId: string;
-	/** Of its principal; empty for an anonymous one. */
-	readonly username: string;
-	/** How it was authenticated. */
-	readonly method: string;
-	readonly address: string;
-	/** `ws`, `wss`, `tcp` or `tls`. */
-	readonly transport: string;
-	/** 3, 4 or 5. */
-	readonly protocolVersion: number;
-	readonly connectedAtMs: number;
-}
-
-/** Who is to be sent away. */
-export interface Kick {
-	readonly kind: "clientId" | "user";
-	readonly value: string;
-}
 
 export interface ClientParts {
 	/** Clients of this replica whose id comes after the given one in the order of ids, at most so many. */
